@@ -1,0 +1,179 @@
+"""Celery as producer: the app, the queues, and the messages of a job.
+
+A job is one Celery task. Its message is sent twice under the same id: to submit, and to finish. Between the
+two no message exists. A message is a hint: the store sends it again, so one that is lost costs only time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from celery import Celery
+from kombu.entity import Queue
+from kombu.exceptions import OperationalError
+from kombu.utils.json import dumps
+
+from orchestrator.errors import EMAIL
+from orchestrator.models import Message
+
+GENERATE = "orchestrator.generate"
+TICK = "orchestrator.tick"
+POLL = "orchestrator.poll"
+SUBMIT_QUEUE, FINISH_QUEUE = "orchestrator.submit", "orchestrator.finish"
+POLL_QUEUE, TICK_QUEUE = "orchestrator.poll", "orchestrator.tick"
+QUEUES = (SUBMIT_QUEUE, FINISH_QUEUE, POLL_QUEUE, TICK_QUEUE)
+
+PHASE, ATTEMPT = "job_phase", "job_attempt"  # message headers
+SUBMIT, FINISH, REFUSED = "submit", "finish", "refused"
+REASON = "job_reason"  # header of a refused job
+
+TICK_SECONDS = 1.0
+RESULT_SECONDS = 7 * 86_400  # longer than the longest wait of a chord
+WORKER_THREADS = 32
+SHOWN_CHARACTERS = 80
+
+logger = logging.getLogger(__name__)
+
+
+def make_app(broker_url: str, result_url: str) -> Celery:
+    """The Celery app, configured so that nothing depends on the broker's memory of a message."""
+    app = Celery("orchestrator", broker=broker_url, backend=result_url)
+    app.conf.update(
+        task_serializer="json",
+        result_serializer="json",
+        accept_content=["json"],
+        task_default_queue=SUBMIT_QUEUE,
+        task_queues=[Queue(name) for name in QUEUES],  # type: ignore[no-untyped-call]
+        task_create_missing_queues=True,
+        result_expires=RESULT_SECONDS,
+        result_backend_always_retry=True,
+        result_backend_thread_safe=True,
+        redis_socket_keepalive=True,
+        redis_backend_health_check_interval=30,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={"health_check_interval": 30, "socket_keepalive": True},
+        worker_pool="threads",
+        worker_concurrency=WORKER_THREADS,
+        worker_prefetch_multiplier=2,
+        worker_send_task_events=True,
+        worker_hijack_root_logger=False,
+        beat_schedule={
+            "tick": {
+                "task": TICK,
+                "schedule": TICK_SECONDS,
+                "options": {"queue": TICK_QUEUE, "expires": 10 * TICK_SECONDS},
+            }
+        },
+    )
+    return app
+
+
+class Broker:
+    """Sends what a job needs sent. Thread-safe."""
+
+    def __init__(self, app: Celery) -> None:
+        self.app = app
+
+    def submit(self, messages: Sequence[Message]) -> None:
+        """Ask a worker to submit these granted attempts."""
+        for message in messages:
+            self._send(message, SUBMIT, SUBMIT_QUEUE, message.options)
+
+    def finish(self, messages: Sequence[Message]) -> None:
+        """Ask a worker to finish these jobs as the tasks they are."""
+        for message in messages:
+            # `expires` bounds the start of a job, not its wait.
+            options = {name: value for name, value in message.options.items() if name != "expires"}
+            self._send(message, FINISH, FINISH_QUEUE, options)
+
+    def refuse(self, message: Message, reason: str) -> None:
+        """Let a task that could not become a job fail as itself, for its links and chords to see."""
+        headers = {**(message.options.get("headers") or {}), REASON: reason}
+        self._send(message, REFUSED, FINISH_QUEUE, {**message.options, "headers": headers})
+
+    def poll(self, attempts: Sequence[str]) -> None:
+        """Ask a worker to ask the providers how these attempts are doing."""
+        try:
+            self.app.send_task(POLL, (list(attempts),), queue=POLL_QUEUE, ignore_result=True)
+        except OperationalError as error:
+            _postponed(POLL, error)
+
+    def ping(self) -> None:
+        """Raises: OSError or kombu's OperationalError where the broker does not answer."""
+        with self.app.connection_for_write(connect_timeout=2) as connection:
+            connection.ensure_connection(max_retries=0, timeout=2)
+
+    def _send(self, message: Message, phase: str, queue: str, options: Mapping[str, Any]) -> None:
+        amqp = self.app.amqp
+        stamps = {name: options["stamps"][name] for name in options.get("stamped_headers") or ()}
+        plain = {name: value for name, value in options.items() if name not in ("stamps", "headers")}
+        task = amqp.as_task_v2(
+            message.job_id,
+            GENERATE,
+            [message.provider, dict(message.parameters)],
+            {},
+            argsrepr=_shown((message.provider, dict(message.parameters))),
+            **plain,
+            **stamps,
+        )
+        headers = {**(options.get("headers") or {}), PHASE: phase, ATTEMPT: message.attempt}
+        try:
+            with self.app.producer_or_acquire() as producer:
+                amqp.send_task_message(producer, GENERATE, task, queue=queue, headers=headers)
+        except OperationalError as error:
+            _postponed(phase, error)
+
+
+def _postponed(what: str, error: Exception) -> None:
+    # The due list sends it again; the error's text may hold the broker's URL.
+    logger.warning("publish.postponed what=%s error=%s", what, type(error).__name__)
+
+
+def task_options(
+    *,
+    link: Any = None,
+    link_error: Any = None,
+    stamped_headers: Sequence[str] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """What `apply_async` was told, as JSON that a later message of the same task is made of.
+
+    Kept: what ties the task to others (links, chain, group, chord, parents, stamps) and how it is shown.
+    Dropped: what is about this one message (connection, queue, priority, countdown).
+    """
+    kept = {name: options[name] for name in _KEPT if options.get(name) is not None}
+    if link:
+        kept["callbacks"] = _listed(link)
+    if link_error:
+        kept["errbacks"] = _listed(link_error)
+    if stamped_headers:
+        kept["stamped_headers"] = list(stamped_headers)
+        kept["stamps"] = {name: options.get(name, []) for name in stamped_headers}
+    plain: dict[str, Any] = json.loads(dumps(kept)) if kept else {}  # type: ignore[no-untyped-call]
+    return plain
+
+
+_KEPT = (
+    "root_id parent_id group_id group_index chord chain shadow reply_to ignore_result expires time_limit "
+    "soft_time_limit replaced_task_nesting headers origin"
+).split()
+
+
+def _listed(signatures: Any) -> list[Any]:
+    return list(signatures) if isinstance(signatures, list | tuple) else [signatures]
+
+
+def _shown(arguments: tuple[str, dict[str, Any]]) -> str:
+    """The task's arguments as Flower shows them: prompts shortened, e-mail addresses masked."""
+    provider, parameters = arguments
+    shown = {name: _shortened(value) for name, value in parameters.items() if name != "email"}
+    return EMAIL.sub("<e-mail>", repr((provider, shown)))
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > SHOWN_CHARACTERS:
+        return value[: SHOWN_CHARACTERS - 1] + "…"
+    return value

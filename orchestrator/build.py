@@ -1,0 +1,63 @@
+"""Settings become a wired `Flow`. The only file that knows every concrete piece."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+
+from orchestrator.artifacts import Artifacts
+from orchestrator.broker import Broker, make_app
+from orchestrator.exchange import Exchange
+from orchestrator.flow import Flow
+from orchestrator.local.valkey import EmbeddedServer, find_or_start
+from orchestrator.providers import registry
+from orchestrator.settings import ProviderFacts, Settings
+from orchestrator.store import Store
+from orchestrator.upstream import Upstream
+
+
+@dataclass(frozen=True)
+class Built:
+    """A flow, and what must be closed after it."""
+
+    flow: Flow
+    settings: Settings
+    server: EmbeddedServer | None  # the embedded server, where this process started it
+
+    def close(self) -> None:
+        """Safe to call twice."""
+        self.flow.broker.app.close()
+        self.flow.exchange.upstream.close()
+        self.flow.store.close()
+        if self.server:
+            self.server.stop()
+
+
+def read_settings() -> Settings:
+    """Raises: ConfigurationError."""
+    facts = {
+        name: ProviderFacts(provider.base_url, provider.account_fields, provider.account_defaults)
+        for name, provider in registry().items()
+    }
+    return Settings.from_environ(facts)
+
+
+def build(settings: Settings) -> Built:
+    """Connect the pieces; start the embedded server where no Redis is named. Tells Redis the accounts."""
+    redis_url, server = settings.redis_url, None
+    if redis_url is None:
+        redis_url, server = find_or_start(settings.folder)
+    store = Store(redis_url)
+    store.set_accounts(settings.accounts)
+    exchange = Exchange(
+        upstream=Upstream(),
+        artifacts=Artifacts(settings.artifacts_url) if settings.artifacts_url else None,
+        providers=registry(),
+        accounts={(account.provider, account.name): account for account in settings.accounts},
+        keys=settings.secret_keys,
+        public_url=settings.public_url,
+    )
+    broker = Broker(make_app(settings.broker_url or redis_url, redis_url))
+    flow = Flow(store, broker, exchange, clock=time.time, dice=random.random)
+    return Built(flow, settings, server)

@@ -1,0 +1,205 @@
+"""The public Python API: `Orchestrator`, and handles to jobs and batches."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from orchestrator import models
+from orchestrator.build import Built, build, read_settings
+from orchestrator.errors import Invalid, JobCancelled, JobFailed, ProviderError
+from orchestrator.flow import Flow
+from orchestrator.intake import known_provider, new_job
+from orchestrator.models import Artifact, NewJob, State
+
+FAULTS_SHOWN = 20
+
+
+class Orchestrator:
+    """The way in. Thread-safe; close it, or use it as a context manager."""
+
+    def __init__(self, built: Built) -> None:
+        self._built = built
+        self.flow: Flow = built.flow
+
+    @classmethod
+    def from_env(cls) -> Orchestrator:
+        """Raises: ConfigurationError with everything that is wrong in the environment."""
+        return cls(build(read_settings()))
+
+    def enqueue(
+        self, provider: str, parameters: Mapping[str, Any], *, batch: str = "", priority: int = 0
+    ) -> Job:
+        """Ask for one generation. Not safe to call twice: each call is a job of its own.
+
+        `priority`: 0 to 9, 9 first, within its batch.
+        Raises: Invalid with every fault of the parameters; Unsupported; ConfigurationError.
+        """
+        options = {"batch": batch, "priority": priority}
+        job = new_job(self.flow.exchange, str(uuid.uuid4()), provider, parameters, options)
+        self.flow.enqueue([job])
+        return Job(self.flow, job.id)
+
+    def enqueue_many(
+        self,
+        provider: str,
+        parameters: Iterable[Mapping[str, Any]],
+        *,
+        batch: str | None = None,
+        priority: int = 0,
+    ) -> Batch:
+        """Ask for many generations. All are checked before the first is enqueued.
+
+        `batch` None: a name is made up. A batch of that name that exists already is extended.
+        Raises: Invalid with the faults of up to 20 of them by position, and nothing enqueued.
+        """
+        known_provider(self.flow.exchange, provider)
+        name = batch or f"batch-{uuid.uuid4().hex[:12]}"
+        options = {"batch": name, "priority": priority}
+        jobs: list[NewJob] = []
+        faults: list[str] = []
+        for place, each in enumerate(parameters):
+            try:
+                jobs.append(new_job(self.flow.exchange, str(uuid.uuid4()), provider, each, options))
+            except ProviderError as error:
+                faults.append(f"  [{place}] {error}")
+        if faults:
+            more = f"\n  … and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
+            shown = "\n".join(faults[:FAULTS_SHOWN])
+            raise Invalid(f"{len(faults)} of {len(jobs) + len(faults)} jobs cannot be sent:\n{shown}{more}")
+        self.flow.enqueue(jobs)
+        return Batch(self.flow, name)
+
+    def job(self, job_id: str) -> Job:
+        """A handle to a job of any process. Raises: JobNotFound when it is asked something."""
+        return Job(self.flow, job_id)
+
+    def batch(self, name: str) -> Batch:
+        """A handle to a batch of any process."""
+        return Batch(self.flow, name)
+
+    def close(self) -> None:
+        """Safe to call twice."""
+        self._built.close()
+
+    def __enter__(self) -> Orchestrator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job that succeeded has brought."""
+
+    job_id: str
+    provider: str
+    account: str
+    attempts: int
+    seconds: float  # from enqueue to the picture in its place
+    artifacts: tuple[Artifact, ...]
+
+
+class Job:
+    """A handle to one job. Every property asks Redis anew."""
+
+    def __init__(self, flow: Flow, job_id: str) -> None:
+        self._flow = flow
+        self.id = job_id
+
+    @property
+    def record(self) -> models.Job:
+        """All that is known of it. Raises: JobNotFound."""
+        return self._flow.store.job(self.id)
+
+    @property
+    def state(self) -> str:
+        """queued, submitted, collecting, succeeded, failed or cancelled."""
+        return self.record.state.value
+
+    def result(self, timeout: float | None = None) -> Result:
+        """Wait for the end, pushed by Redis. `timeout` in seconds; None waits for ever.
+
+        Raises: JobFailed, JobCancelled, TimeoutError, JobNotFound. Safe to call twice.
+        """
+        job = self._flow.store.wait_ended(self.id, timeout)
+        if job is None:
+            raise TimeoutError(f"job {self.id} was {self.state} after {timeout} seconds; it goes on")
+        if job.state is State.CANCELLED:
+            raise JobCancelled(f"job {job.id} was cancelled")
+        if job.state is not State.SUCCEEDED or job.result is None:
+            raise JobFailed(job.reason)
+        fields = {**job.result, "artifacts": tuple(Artifact(**each) for each in job.result["artifacts"])}
+        return Result(**fields)
+
+    def cancel(self) -> bool:
+        """Cancel it, at the provider too where it can. False where it is too late."""
+        return self._flow.cancel(self.id)
+
+    def __repr__(self) -> str:
+        return f"Job({self.id!r})"
+
+
+class Batch:
+    """A handle to the jobs of one name."""
+
+    def __init__(self, flow: Flow, name: str) -> None:
+        self._flow = flow
+        self.name = name
+
+    def counts(self) -> dict[str, int]:
+        """`total`, and jobs by state."""
+        known = self._flow.store.batch(self.name)
+        return {word: int(known.get(word, 0)) for word in ("total", *(state.value for state in State))}
+
+    def jobs(self) -> list[Job]:
+        """Its jobs in the order they were enqueued."""
+        return [Job(self._flow, job_id) for job_id in self._flow.store.jobs_of(self.name)]
+
+    def as_completed(self, timeout: float | None = None) -> Iterator[Job]:
+        """Its jobs as they end, each once, pushed by Redis; those that ended before come first.
+
+        Raises: TimeoutError once `timeout` seconds have passed; the jobs go on.
+        """
+        total, seen = self.counts()["total"], set[str]()
+        if not total:
+            return
+        for job_id in self._flow.store.ended_in(self.name, timeout):
+            if job_id in seen:
+                continue
+            seen.add(job_id)
+            yield Job(self._flow, job_id)
+            if len(seen) >= total:
+                total = self.counts()["total"]
+                if len(seen) >= total:
+                    return
+
+    def wait(self, timeout: float | None = None, progress: bool = False) -> dict[str, int]:
+        """Wait until every job has ended, and give the counts. A progress bar on a terminal, quiet elsewhere.
+
+        Raises: TimeoutError.
+        """
+        console = Console(stderr=True)
+        hidden = not (progress and console.is_terminal)
+        bar = Progress(
+            TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.fields[counts]}"), console=console, disable=hidden,
+        )  # fmt: skip
+        with bar:
+            line = bar.add_task(self.name, total=self.counts()["total"], counts="")
+            for done, _ in enumerate(self.as_completed(timeout), 1):
+                counts = self.counts() if not hidden else {}
+                shown = "  ".join(
+                    f"{count} {word}" for word, count in counts.items() if count and word != "total"
+                )
+                bar.update(line, completed=done, counts=shown)
+        return self.counts()
+
+    def __repr__(self) -> str:
+        return f"Batch({self.name!r})"

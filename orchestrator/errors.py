@@ -1,0 +1,172 @@
+"""Every error of the product. The family of an error is the decision it leads to.
+
+OrchestratorError
+├─ ConfigurationError                            at start; lists everything that is wrong
+├─ ProviderError                                 provider, account, http status
+│  ├─ Transient      Unavailable · Unreachable                    again after backoff; counts
+│  ├─ Busy           AccountFull · TooMany                        back to the lane; does not count
+│  ├─ AccountError   Unauthorized · OutOfCredit · QuotaSpent · Broken
+│  │                                             rest the account, again elsewhere; does not count
+│  ├─ Rejected       Invalid · Moderated · Unsupported            give up
+│  └─ Uncertain                                  the POST may have arrived: leave open
+├─ CallbackRefused   BadReference · BadSignature · Stale · Malformed
+├─ CollectFailed                                 a picture could not be fetched or kept; collect again
+├─ StoreUnavailable                              Redis does not answer; nothing was recorded
+└─ JobNotFound · JobFailed · JobCancelled
+
+A `ProviderError` crosses processes as the small dict of `describe`; `revive` builds it again.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+EMAIL = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+")
+
+
+class OrchestratorError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class ConfigurationError(OrchestratorError):
+    """The settings are wrong. `faults` has one sentence for each thing to mend."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        lines = "\n".join(f"  - {fault}" for fault in faults)
+        super().__init__(f"{len(faults)} thing(s) to mend before this can start:\n{lines}")
+
+
+class ProviderError(OrchestratorError):
+    """Something a provider answered, or did not answer. E-mail addresses in the message are masked."""
+
+    def __init__(
+        self, message: str, *, http_status: int | None = None, wait_seconds: float | None = None
+    ) -> None:
+        self.message = EMAIL.sub("<e-mail>", message)
+        super().__init__(self.message)
+        self.http_status = http_status
+        self.wait_seconds = wait_seconds
+
+
+class Transient(ProviderError):
+    """May pass by itself."""
+
+
+class Unavailable(Transient):
+    """The provider failed, or failed the task for an internal reason."""
+
+
+class Unreachable(Transient):
+    """No connection was made: nothing can have arrived."""
+
+
+class Busy(ProviderError):
+    """No slot upstream just now. Never a failure of the job."""
+
+
+class AccountFull(Busy):
+    """The account runs as many tasks as it may; the next freed slot is the cure."""
+
+
+class TooMany(Busy):
+    """The provider itself throttles; time is the cure."""
+
+
+class AccountError(ProviderError):
+    """The account, not the job, is the trouble."""
+
+
+class Unauthorized(AccountError):
+    """The credentials were refused."""
+
+
+class OutOfCredit(AccountError):
+    """The account has no credit left."""
+
+
+class QuotaSpent(AccountError):
+    """The account's quota for a period is used up."""
+
+
+class Broken(AccountError):
+    """The provider's own link to the account is broken; a person has to mend it."""
+
+
+class Rejected(ProviderError):
+    """The same request would be refused again."""
+
+
+class Invalid(Rejected):
+    """A parameter is wrong."""
+
+
+class Moderated(Rejected):
+    """The provider's moderation refused the prompt."""
+
+
+class Unsupported(Rejected):
+    """The provider cannot do this, or not any more."""
+
+
+class Uncertain(ProviderError):
+    """The request may have arrived. It must not be repeated before that is known."""
+
+
+class CallbackRefused(OrchestratorError):
+    """A callback that is not to be believed."""
+
+
+class BadReference(CallbackRefused):
+    """The signed reference is missing, altered, or made with a key that is not ours."""
+
+
+class BadSignature(CallbackRefused):
+    """The provider's signature does not fit the body."""
+
+
+class Stale(CallbackRefused):
+    """Genuine, but outside the time window."""
+
+
+class Malformed(CallbackRefused):
+    """The body cannot be read."""
+
+
+class CollectFailed(OrchestratorError):
+    """A picture could not be fetched or kept. Collecting again costs nothing at the provider."""
+
+
+class StoreUnavailable(OrchestratorError):
+    """Redis does not answer. Nothing was recorded; the same call may be made again."""
+
+
+class JobNotFound(OrchestratorError):
+    """No job has this id (or its record has expired)."""
+
+
+class JobFailed(OrchestratorError):
+    """The job ended without a picture. The message says why."""
+
+
+class JobCancelled(OrchestratorError):
+    """The job was cancelled."""
+
+
+def _leaves(family: type[ProviderError]) -> dict[str, type[ProviderError]]:
+    found = {family.__name__: family}
+    for child in family.__subclasses__():
+        found |= _leaves(child)
+    return found
+
+
+def describe(error: ProviderError) -> dict[str, Any]:
+    """The error as small JSON: kind, message, http_status."""
+    return {"kind": type(error).__name__, "message": error.message, "http_status": error.http_status}
+
+
+def revive(described: dict[str, Any]) -> ProviderError:
+    """The error that `describe` described. An unknown kind comes back as plain `ProviderError`."""
+    family = _leaves(ProviderError).get(described["kind"], ProviderError)
+    return family(described["message"], http_status=described.get("http_status"))

@@ -1,0 +1,273 @@
+"""The story of a job: enqueue, submit, receive, poll, settle, finish, end, cancel, tick.
+
+It is handed its collaborators, its clock and its dice, and knows none of the libraries behind them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from orchestrator import retry
+from orchestrator.broker import Broker
+from orchestrator.errors import (
+    CollectFailed,
+    JobCancelled,
+    JobFailed,
+    ProviderError,
+    Unavailable,
+    Uncertain,
+    describe,
+)
+from orchestrator.exchange import Exchange
+from orchestrator.models import (
+    Account,
+    Attempt,
+    Failed,
+    Job,
+    Lost,
+    NewJob,
+    Outcome,
+    Pending,
+    State,
+    Succeeded,
+    attempt_id,
+)
+from orchestrator.store import Store
+
+POLLS_PER_MESSAGE = 20
+SEARCH_SECONDS = 5.0  # between two questions whether an uncertain submit arrived
+SEARCHES = 3  # a provider that denies it so often did not take it
+MAX_ATTEMPTS = 5  # where the account, which would say, is not known here
+
+logger = logging.getLogger("orchestrator")
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The verbs. Every one is safe to call twice, from any number of processes."""
+
+    store: Store
+    broker: Broker
+    exchange: Exchange
+    clock: Callable[[], float]  # unix seconds
+    dice: Callable[[], float]  # uniform in [0, 1)
+
+    def enqueue(self, jobs: Sequence[NewJob]) -> int:
+        """Store jobs and let them run as soon as there is a slot. Gives how many were new."""
+        added, grants = self.store.enqueue(jobs, self.clock())
+        self.broker.submit(grants)
+        return added
+
+    def submit(
+        self, provider: str, job_id: str, number: int, on_open: Callable[[], None] = lambda: None
+    ) -> None:
+        """Open the granted attempt and make its POST; `on_open` is called between the two."""
+        attempt = attempt_id(job_id, number)
+        opened = self.store.open(attempt, self.clock())
+        if opened is None:
+            return
+        on_open()
+        _log("attempt.opened", attempt=attempt, account=opened.account)
+        try:
+            account = self.exchange.account(provider, opened.account)
+            submission = self.exchange.submit(account, attempt, opened.parameters)
+        except Uncertain as uncertain:
+            _log("attempt.uncertain", attempt=attempt, error=uncertain)
+            return self.store.look_again(attempt, self.clock() + SEARCH_SECONDS)
+        except ProviderError as error:
+            self._settle(attempt, provider, opened.account, Failed(error), opened.failures)
+            return
+        if isinstance(submission.outcome, Pending):
+            return self._submitted(attempt, account, submission.upstream_id)
+        self._settle(
+            attempt, provider, account.name, submission.outcome, opened.failures, submission.upstream_id
+        )
+
+    def receive(self, provider: str, text: str, headers: Mapping[str, str], raw_body: bytes) -> str:
+        """Take a callback. Gives what it led to: pending, settled, late, duplicate or unknown.
+
+        Raises: KeyError for an unknown provider; CallbackRefused; StoreUnavailable.
+        """
+        translator = self.exchange.providers[provider]
+        now = self.clock()
+        reference, report = self.exchange.read_callback(translator, text, headers, raw_body, now)
+        attempt, account = reference.attempt_id, reference.account
+        if isinstance(report.outcome, Pending):
+            self.store.count(provider, "callbacks")
+            if known := self.exchange.accounts.get((provider, account)):
+                self.store.submitted(attempt, report.upstream_id, now + known.net_seconds)
+            return "pending"
+        failures = 0
+        if isinstance(report.outcome, Failed):
+            record = self.store.attempt(attempt)
+            failures = record.failures if record else 0
+        upstream_id = report.upstream_id
+        return self._settle(attempt, provider, account, report.outcome, failures, upstream_id, "callbacks")
+
+    def poll(self, attempt: str) -> None:
+        """Ask the provider about an attempt that is due. No trouble in asking is a failure of the job."""
+        known = self.store.attempt(attempt)
+        if known is None or known.state not in ("open", "submitted"):
+            return
+        account = self.exchange.accounts.get((known.provider, known.account))
+        outcome: Outcome = Pending()
+        if account:
+            outcome = self._ask(account, known)
+        if isinstance(outcome, Pending) and self.clock() >= known.deadline_at:
+            outcome = Lost()
+        if not isinstance(outcome, Pending):
+            self._settle(attempt, known.provider, known.account, outcome, known.failures, source="polls")
+
+    def finish(self, job_id: str) -> dict[str, Any] | None:
+        """Collect a job's pictures and give its result; None where somebody else does, or it must wait.
+
+        Raises: JobFailed or JobCancelled, where that is how the job ended.
+        """
+        if not self.store.begin_finish(job_id, self.clock()):
+            return None
+        job = self.store.job(job_id)
+        if job.state is State.CANCELLED:
+            raise JobCancelled(f"job {job.id} was cancelled")
+        if not job.artifact_urls:
+            raise JobFailed(_why(job))
+        try:
+            artifacts = self.exchange.collect(job)
+        except CollectFailed as error:
+            self._finish_later(job, error)
+            return None
+        return {
+            "job_id": job.id,
+            "provider": job.provider,
+            "account": job.account,
+            "attempts": job.attempts,
+            "seconds": round(self.clock() - job.created_at, 3),
+            "artifacts": [asdict(artifact) for artifact in artifacts],
+        }
+
+    def end(self, job_id: str, result: Mapping[str, Any] | None, reason: str = "") -> None:
+        """Record that Celery has stored the job's end; `result` None: it failed, for `reason`."""
+        state = State.SUCCEEDED if result else State.FAILED
+        if self.store.end(job_id, self.clock(), state, result, reason):
+            _log("job.ended", job=job_id, state=state.value)
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel a job that is not over: here, for Celery, and at the provider where it can."""
+        cancelled = self.store.cancel(job_id, self.clock())
+        if cancelled is None:
+            return False
+        _log("job.cancelled", job=job_id)
+        self.broker.submit(cancelled.grants)
+        self.broker.finish([cancelled.finish])
+        account = self.exchange.accounts.get((cancelled.finish.provider, cancelled.account))
+        if account and cancelled.upstream_id:
+            self.exchange.cancel(account, cancelled.upstream_id)
+        return True
+
+    def tick(self) -> int:
+        """Look at everything that is due. Gives how much that was."""
+        total = 0
+        while True:
+            claimed, grants = self.store.claim(self.clock())
+            self.broker.submit([*claimed.submits, *grants])
+            self.broker.finish(claimed.finishes)
+            for first in range(0, len(claimed.looks), POLLS_PER_MESSAGE):
+                self.broker.poll(claimed.looks[first : first + POLLS_PER_MESSAGE])
+            total += claimed.count
+            if not claimed.count:
+                return total
+
+    def resume(self, provider: str, account: str) -> None:
+        """End an account's rest, and give its slots to who waits."""
+        self.store.resume(provider, account)
+        self.broker.submit(self.store.fill(provider, self.clock()))
+        _log("account.resumed", provider=provider, account=account)
+
+    def _submitted(self, attempt: str, account: Account, upstream_id: str) -> None:
+        expected = self.exchange.expects_callback(account)
+        wait = account.net_seconds if expected else account.poll_seconds
+        if self.store.submitted(attempt, upstream_id, self.clock() + wait) == "cancelled":
+            self.exchange.cancel(account, upstream_id)
+
+    def _ask(self, account: Account, attempt: Attempt) -> Outcome:
+        """The outcome so far; says when to look again where there is none."""
+        if attempt.upstream_id:
+            outcome = self.exchange.ask(account, attempt.upstream_id)
+            if isinstance(outcome, Pending):
+                self.store.look_again(attempt.id, self.clock() + account.poll_seconds, "polls")
+            return outcome
+        answered, upstream_id = self.exchange.search(account, attempt.id)
+        if upstream_id:
+            self._submitted(attempt.id, account, upstream_id)
+        elif answered and attempt.uncertain + 1 >= SEARCHES:
+            return Failed(Unavailable("the submit failed, and the provider knows nothing of it"))
+        else:
+            counter = "uncertain" if answered else ""
+            self.store.look_again(attempt.id, self.clock() + SEARCH_SECONDS, counter)
+        return Pending()
+
+    def _settle(
+        self,
+        attempt: str,
+        provider: str,
+        account: str,
+        outcome: Outcome,
+        failures: int,
+        upstream_id: str = "",
+        source: str = "",
+    ) -> str:
+        """Apply a final outcome, once; the first wins. Gives settled, late, duplicate or unknown."""
+        told: dict[str, Any] = {"upstream_id": upstream_id, "source": source}
+        if isinstance(outcome, Succeeded):
+            verdict, told["artifact_urls"] = "succeeded", outcome.artifact_urls
+        else:
+            error = outcome.error if isinstance(outcome, Failed) else _lost()
+            verdict = "lost" if isinstance(outcome, Lost) else retry.verdict(error)
+            told |= self._consequences(provider, account, error, failures)
+        settled = self.store.settle(attempt, verdict, self.clock(), **told)
+        _log("attempt.closed", attempt=attempt, verdict=verdict, word=settled.word, by=source or "submit")
+        self.broker.submit(settled.grants)
+        if settled.finish:
+            self.broker.finish([settled.finish])
+        return settled.word
+
+    def _consequences(
+        self, provider: str, account: str, error: ProviderError, failures: int
+    ) -> dict[str, Any]:
+        """What an error means for the job, and for the account."""
+        now = self.clock()
+        known = self.exchange.accounts.get((provider, account))
+        decision = retry.decide(error, failures, known.max_attempts if known else MAX_ATTEMPTS, self.dice())
+        rest = retry.rest_seconds(error, self.dice())
+        again = decision if isinstance(decision, retry.Again) else None
+        return {
+            "error": describe(error),
+            "again_at": now + again.seconds if again else None,
+            "counts": again.counts if again else True,
+            "rest_until": None if rest is None else min(now + rest, retry.UNTIL_RESUMED),
+            "rest_reason": retry.rest_reason(error),
+        }
+
+    def _finish_later(self, job: Job, error: CollectFailed) -> None:
+        if job.collect_failures + 1 >= retry.COLLECT_ATTEMPTS:
+            raise JobFailed(f"{job.provider} made the pictures, but they were not kept: {error}") from error
+        seconds = retry.backoff_seconds(job.collect_failures, self.dice(), retry.COLLECT_CAP_SECONDS)
+        _log("job.collect_postponed", job=job.id, seconds=round(seconds, 1), error=error)
+        self.store.finish_later(job.id, self.clock() + seconds, str(error))
+
+
+def _lost() -> ProviderError:
+    return Unavailable("no outcome until the deadline")
+
+
+def _why(job: Job) -> str:
+    """One sentence that a person can act on."""
+    error = job.error or {"kind": "Unknown", "message": "no reason was recorded"}
+    tries = "1 attempt" if job.attempts == 1 else f"{job.attempts} attempts"
+    return f"{error['kind']}: {error['message']} ({job.provider}, account {job.account}, after {tries})"
+
+
+def _log(event: str, **fields: object) -> None:
+    logger.info("%s %s", event, " ".join(f"{name}={value}" for name, value in fields.items()))

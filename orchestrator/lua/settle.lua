@@ -1,0 +1,71 @@
+-- Applies a verdict to an attempt, once; frees its slot and grants it to the next in line.
+-- ARGV: attempt, now, verdict, upstream id, urls, error, next ('finish' | 'again'), again_at, counts,
+--       rest_until ('' for none), rest_reason, source (callbacks | polls | '')
+-- Gives {word, message to finish or false, grants}; word: settled | late | duplicate | unknown
+local attempt, now, verdict, upstream_id, urls, failure = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local held = redis.call('HMGET', attempt_key(attempt), 'state', 'job', 'provider', 'account', 'verdict')
+local id, provider, account = held[2], held[3], held[4]
+if not held[1] or redis.call('EXISTS', job_key(id)) == 0 then return {'unknown', false, {}} end
+if ARGV[12] ~= '' then count(provider, ARGV[12]) end
+if upstream_id ~= '' then redis.call('HSETNX', attempt_key(attempt), 'upstream_id', upstream_id) end
+
+local function to_finish(final_urls)
+  redis.call('HSET', job_key(id), 'urls', final_urls, 'account', account)
+  set_state(id, 'collecting')
+  return finish_due(id, now)
+end
+
+local grants = {}
+local state = job_field(id, 'state')
+
+if held[1] == 'closed' then
+  if verdict ~= 'succeeded' or held[5] == 'succeeded' then return {'duplicate', false, {}} end
+  -- A success after the attempt was given up: it is paid for, so it is offered to the job.
+  redis.call('HSET', attempt_key(attempt), 'verdict', 'succeeded')
+  count(provider, 'late')
+  if state == 'queued' then
+    if not leave_lane(id) then
+      local granted = last_attempt(id)
+      if redis.call('HGET', attempt_key(granted), 'state') == 'granted' then close(granted, 'superseded', now) end
+    end
+  elseif state ~= 'failed' then
+    redis.call('HSET', job_key(id), 'late_urls', urls)
+    return {'late', false, {}}
+  end
+  local finish = to_finish(urls)
+  fill(provider, now, grants)
+  return {'late', finish, grants}
+end
+
+close(attempt, verdict, now)
+count(provider, verdict)
+if ARGV[9] == '1' then redis.call('HINCRBY', job_key(id), 'failures', 1) end
+if failure ~= '' then
+  redis.call('HSET', attempt_key(attempt), 'error', failure)
+  redis.call('HSET', job_key(id), 'error', failure)
+end
+if ARGV[10] ~= '' then
+  redis.call('HSET', account_key(provider, account), 'rest_until', ARGV[10], 'rest_reason', ARGV[11],
+    'rest_message', failure)
+  redis.call('ZADD', DUE, ARGV[10], 'account:' .. provider .. '/' .. account)
+end
+
+local finish = false
+if state == 'submitted' or state == 'queued' then
+  local late_urls = job_field(id, 'late_urls')
+  if verdict == 'succeeded' then
+    redis.call('HDEL', job_key(id), 'error')
+    finish = to_finish(urls)
+  elseif late_urls then
+    finish = to_finish(late_urls)
+  elseif ARGV[7] == 'finish' then
+    finish = to_finish('')
+  else
+    set_state(id, 'queued')
+    if tonumber(ARGV[8]) <= now then join_lane(id) else redis.call('ZADD', DUE, ARGV[8], 'job:' .. id) end
+  end
+elseif verdict == 'succeeded' then
+  count(provider, 'surplus')
+end
+fill(provider, now, grants)
+return {'settled', finish, grants}

@@ -1,0 +1,208 @@
+"""The values that travel between the parts. Frozen, small, JSON-able, without behaviour of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from orchestrator.errors import ProviderError
+
+
+class Secret:
+    """A text that does not show itself. Only `reveal` gives it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "********"
+
+
+class State(StrEnum):
+    """The states of a job. Arrows: queued → submitted → collecting → succeeded | failed."""
+
+    QUEUED = "queued"  # waits in a lane, for a backoff to pass, or for its submit message to be taken
+    SUBMITTED = "submitted"  # an attempt is open at the provider
+    COLLECTING = "collecting"  # the outcome is known and is being finished
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """What a caller asked for, validated, on its way into the store."""
+
+    id: str  # the Celery task id
+    provider: str
+    parameters: Mapping[str, Any]
+    batch: str = ""  # its lane, too; empty: the common lane
+    priority: int = 0  # 0-9, 9 first
+    account: str = ""  # pinned to this account; empty: any
+    start_at: float = 0.0  # unix seconds; not before
+    options: Mapping[str, Any] = field(default_factory=dict)  # Celery's: links, chain, chord, group …
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the store knows it."""
+
+    id: str
+    provider: str
+    parameters: Mapping[str, Any]
+    state: State
+    batch: str
+    priority: int
+    attempts: int  # tries so far; the last one's number
+    failures: int  # those of them that count against the budget
+    account: str  # of the last attempt
+    created_at: float  # unix seconds
+    ended_at: float | None
+    options: Mapping[str, Any]
+    error: Mapping[str, Any] | None  # `errors.describe` of the last failure
+    reason: str  # why it failed, in a sentence
+    artifact_urls: tuple[str, ...]
+    result: Mapping[str, Any] | None
+    collect_failures: int
+    due_at: float | None  # when something of ours looks at it next; unix seconds
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The n-th try at a job. Its id is `<job>.<n>`."""
+
+    id: str
+    job_id: str
+    number: int
+    provider: str
+    account: str
+    state: str  # granted | open | submitted | closed
+    failures: int  # of the job, before this attempt
+    opened_at: float
+    deadline_at: float
+    upstream_id: str | None
+    uncertain: int  # how often the provider was asked in vain whether it took this attempt; -1: it did
+    polls: int
+
+
+def attempt_id(job_id: str, number: int) -> str:
+    return f"{job_id}.{number}"
+
+
+@dataclass(frozen=True)
+class Account:
+    """One set of credentials at a provider, with its own limits."""
+
+    provider: str
+    name: str
+    token: Secret = field(repr=False)
+    max_jobs: int
+    base_url: str
+    fields: Mapping[str, Any]  # what only this provider knows, such as `email`
+    deadline_seconds: float  # an attempt without an outcome for so long is lost
+    poll_seconds: float  # pace of polling
+    net_seconds: float  # first poll where a callback is expected
+    timeout_seconds: float  # of one HTTP call
+    max_attempts: int  # failures a job may have
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request to a provider."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: Mapping[str, str] = field(default_factory=dict)
+    json: Any = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a provider answered. `body` is parsed JSON, or None where it was none."""
+
+    status: int
+    headers: Mapping[str, str]  # names in lower case
+    body: Any
+    text: str  # the first kilobytes, for error messages
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Not yet. `word` is the provider's own."""
+
+    word: str = ""
+    progress: float | None = None  # 0 to 1
+    known: bool = True  # False: a word we have no translation for
+
+
+@dataclass(frozen=True)
+class Succeeded:
+    """Done, with at least one artifact URL."""
+
+    artifact_urls: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Over, without a picture."""
+
+    error: ProviderError
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Silence until the deadline."""
+
+
+Outcome = Pending | Succeeded | Failed | Lost
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What came back at once from submitting. The outcome may already be final."""
+
+    upstream_id: str
+    outcome: Outcome = Pending()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a callback or a poll tells."""
+
+    upstream_id: str
+    outcome: Outcome
+    reference: str | None = None  # the reference the provider echoed, where it echoes it
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a Celery message of a job is made of."""
+
+    job_id: str
+    provider: str
+    parameters: Mapping[str, Any]
+    options: Mapping[str, Any]
+    attempt: int  # granted attempt for a submit, last attempt for a finish
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One produced file. `path` is None where only URLs are kept."""
+
+    url: str
+    path: str | None = None
+    media_type: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None

@@ -1,0 +1,95 @@
+"""The contract of a provider: pure builders and readers around one upstream API.
+
+A provider is one file in `orchestrator/providers/`. What a subclass must give stands first; what it may
+give stands second; what it should leave alone is not here at all. Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from marshmallow import RAISE, Schema
+
+from orchestrator.errors import ProviderError
+from orchestrator.models import Account, Reply, Report, Request, Submission
+
+
+class Parameters(Schema):
+    """Base of every provider's parameters: what is not declared is refused."""
+
+    class Meta:
+        unknown = RAISE
+
+    error_messages = {  # noqa: RUF012
+        "unknown": "This provider has no such parameter: leave it out.",
+        "type": "The parameters must be a mapping of names to values.",
+    }
+
+
+class Provider(ABC):
+    """One upstream API, translated. Every member is pure and safe to call twice."""
+
+    name: ClassVar[str]  # as in the accounts file, the callback URL and the file name
+    docs_url: ClassVar[str]
+    base_url: ClassVar[str]
+    schema: ClassVar[type[Parameters]]  # of the parameters a caller may send
+    prompt_parameter: ClassVar[str]  # which of them is the prompt
+    calls_back: ClassVar[bool]
+    signs: ClassVar[bool]  # whether its callbacks are signed
+    artifact_hosts: ClassVar[tuple[str, ...]]  # host suffixes its artifact URLs may have
+    account_fields: ClassVar[Mapping[str, type]] = {}  # what an account of it may say beyond the common
+    account_defaults: ClassVar[Mapping[str, float]] = {}  # its own defaults of the common numbers
+
+    @abstractmethod
+    def submit_request(
+        self, parameters: Mapping[str, Any], account: Account, reference: str, callback_url: str | None
+    ) -> Request:
+        """The request that starts a generation. `callback_url` None: it will be polled."""
+
+    @abstractmethod
+    def read_submission(self, reply: Reply) -> Submission:
+        """What the answer (status below 400) to `submit_request` says.
+
+        Raises: Uncertain where it cannot be read, since the generation may have started.
+        """
+
+    @abstractmethod
+    def poll_request(self, upstream_id: str, account: Account) -> Request:
+        """The request that asks how a generation is doing."""
+
+    @abstractmethod
+    def read_report(self, body: Any) -> Report:
+        """What the parsed body of a poll answer or of a callback tells.
+
+        Raises: Malformed where it is no such body. An unknown status is `Pending(known=False)`.
+        """
+
+    @abstractmethod
+    def read_error(self, reply: Reply) -> ProviderError:
+        """The error behind an answer with status 400 or above. 5xx is `Unavailable`."""
+
+    def verify(  # noqa: B027
+        self, headers: Mapping[str, str], raw_body: bytes, account: Account, now: float
+    ) -> None:
+        """Check the provider's own signature of a callback; `now` in unix seconds.
+
+        Raises: CallbackRefused. Providers that do not sign leave this as it is.
+        """
+
+    def pins(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Account fields this job insists on, such as `{"email": …}`; empty: any account will do."""
+        return {}
+
+    def cancel_request(self, upstream_id: str, account: Account) -> Request | None:
+        """The request that stops a generation; None where the provider cannot."""
+        return None
+
+    def search_requests(self, account: Account) -> Sequence[Request]:
+        """Requests that list what the provider took lately; empty where it cannot be asked."""
+        return ()
+
+    def read_search(self, body: Any) -> Mapping[str, str]:
+        """Reference → upstream id, from the answer to one of `search_requests`."""
+        return {}

@@ -1,0 +1,85 @@
+"""When to try again. Pure functions of (error, failures so far); the caller brings the dice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+
+from orchestrator.errors import AccountError, AccountFull, Busy, ProviderError, QuotaSpent, Transient
+
+BACKOFF_BASE_SECONDS = 2.0
+BACKOFF_CAP_SECONDS = 300.0
+COLLECT_CAP_SECONDS = 120.0
+COLLECT_ATTEMPTS = 40  # about an hour of trying; the URLs live for a day
+BUSY_SECONDS = (10.0, 30.0)  # the useapi seed: "wait in a loop for at least 10..30 seconds"
+QUOTA_REST_SECONDS = 3600.0
+UNTIL_RESUMED = 4102444800.0  # 2100-01-01: only a person ends such a rest
+
+
+@dataclass(frozen=True)
+class Again:
+    """Try again after `seconds`. `counts`: it was a failure of the job."""
+
+    seconds: float
+    counts: bool
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """The same request would fail again, or the budget is spent."""
+
+
+def decide(error: ProviderError, failures: int, max_attempts: int, dice: float) -> Again | GiveUp:
+    """What becomes of a job whose attempt ended with `error`.
+
+    `failures`: earlier failures of the job. `dice`: uniform in [0, 1).
+    """
+    if isinstance(error, Busy | AccountError):
+        return Again(0.0, counts=False)
+    if isinstance(error, Transient) and failures + 1 < max_attempts:
+        return Again(error.wait_seconds or backoff_seconds(failures, dice), counts=True)
+    return GiveUp()
+
+
+def backoff_seconds(failures: int, dice: float, cap: float = BACKOFF_CAP_SECONDS) -> float:
+    """Exponential with full jitter: uniform in [0, min(cap, 2·2^failures)); 0 failures: below 2 s."""
+    return dice * float(min(cap, BACKOFF_BASE_SECONDS * 2 ** min(failures, 30)))
+
+
+def rest_seconds(error: ProviderError, dice: float) -> float | None:
+    """How long the account rests because of `error`; None: it does not; inf: until it is resumed."""
+    if isinstance(error, QuotaSpent):
+        return error.wait_seconds or QUOTA_REST_SECONDS
+    if isinstance(error, AccountError):
+        return float("inf")
+    if isinstance(error, Busy):
+        low, high = BUSY_SECONDS
+        return error.wait_seconds or low + dice * (high - low)
+    return None
+
+
+def verdict(error: ProviderError) -> str:
+    """How a closed attempt is counted: busy, refused (the account was), or failed."""
+    if isinstance(error, Busy):
+        return "busy"
+    return "refused" if isinstance(error, AccountError) else "failed"
+
+
+def rest_reason(error: ProviderError) -> str:
+    """A word for why the account rests. `full` ends with the account's next freed slot."""
+    return "full" if isinstance(error, AccountFull) else type(error).__name__
+
+
+def retry_after_seconds(value: str | None, now: datetime) -> float | None:
+    """The Retry-After header in seconds, from a number or an HTTP date; None where it says nothing."""
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,90 @@
+"""What callers may send, checked by marshmallow before anything is spent; and what is shown of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
+
+from orchestrator.errors import Invalid
+from orchestrator.models import Job
+
+NAME = validate.Regexp(
+    r"^[A-Za-z0-9][A-Za-z0-9 _.:-]{0,99}$",
+    error="Must be 1 to 100 letters, digits, spaces or _ . : - and begin with a letter or digit.",
+)
+
+
+class JobOptions(Schema):
+    """What a caller may say of a job beside its parameters."""
+
+    class Meta:
+        unknown = RAISE
+
+    batch = fields.String(load_default="", validate=lambda name: name == "" or NAME(name))
+    priority = fields.Integer(strict=True, load_default=0, validate=validate.Range(0, 9))
+
+
+def check(schema: type[Schema], values: Any, what: str) -> dict[str, Any]:
+    """The values as the schema loads them.
+
+    Raises: Invalid, with every fault at once: field, value, and what would be right.
+    """
+    try:
+        loaded: dict[str, Any] = schema().load(values)
+    except ValidationError as error:
+        raise Invalid(f"{what}: {faults(error, values)}") from None
+    return loaded
+
+
+def faults(error: ValidationError, values: Any) -> str:
+    """Every fault of a marshmallow error in one line."""
+    messages = error.normalized_messages()  # type: ignore[no-untyped-call]
+    return "; ".join(
+        f"{_named(field, values)}: {' '.join(_flat(texts))}" for field, texts in sorted(messages.items())
+    )
+
+
+def _named(field: str, values: Any) -> str:
+    if field == "_schema":
+        return "parameters"
+    if isinstance(values, Mapping) and field in values:
+        shown = repr(values[field])
+        return f"{field} = {shown if len(shown) <= 60 else shown[:57] + '…'}"
+    return field
+
+
+def _flat(texts: Any) -> list[str]:
+    if isinstance(texts, Mapping):
+        return [text for nested in texts.values() for text in _flat(nested)]
+    if isinstance(texts, list):
+        return [text for nested in texts for text in _flat(nested)]
+    return [str(texts)]
+
+
+def shown(job: Job) -> dict[str, Any]:
+    """A job as JSON for people and programs: no secrets, no Celery plumbing."""
+    return {
+        "id": job.id,
+        "state": job.state.value,
+        "provider": job.provider,
+        "account": job.account or None,
+        "batch": job.batch or None,
+        "priority": job.priority,
+        "attempts": job.attempts,
+        "failures": job.failures,
+        "created_at": moment(job.created_at),
+        "ended_at": moment(job.ended_at),
+        "parameters": {name: value for name, value in job.parameters.items() if name != "email"},
+        "error": job.error,
+        "result": job.result,
+    }
+
+
+def moment(seconds: float | None) -> str | None:
+    """ISO 8601 in UTC."""
+    return (
+        None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    )

@@ -1,0 +1,218 @@
+"""The environment and the accounts file, read once, into one frozen `Settings`. Only here is `os.environ`.
+
+Everything that is wrong is reported together, each with its cure.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from environs import Env, EnvValidationError, ValidationError
+
+from orchestrator.errors import ConfigurationError
+from orchestrator.models import Account, Secret
+
+MIN_SECRET_CHARACTERS = 24
+DEFAULT_FOLDER = ".orchestrator"
+
+# name -> (type, lowest, highest, default); what every provider's accounts have in common
+ACCOUNT_NUMBERS: dict[str, tuple[type, float, float, float]] = {
+    "max_jobs": (int, 1, 10_000, 1),
+    "max_attempts": (int, 1, 100, 5),
+    "deadline_seconds": (float, 1, 7 * 86_400, 1_800),
+    "poll_seconds": (float, 0.05, 3_600, 10),
+    "net_seconds": (float, 0.05, 86_400, 60),
+    "timeout_seconds": (float, 0.1, 600, 30),
+}
+ACCOUNT_TEXTS = ("provider", "name", "token", "base_url", "allow_plain_secrets")
+
+
+@dataclass(frozen=True)
+class ProviderFacts:
+    """What the settings must know of a provider to check its accounts."""
+
+    base_url: str
+    account_fields: Mapping[str, type]
+    defaults: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the product is told from outside. Secrets do not show in its repr."""
+
+    redis_url: str | None = field(repr=False)  # None: the embedded server
+    broker_url: str | None = field(repr=False)  # None: the same Redis
+    public_url: str | None  # None: no callbacks are asked for, everything is polled
+    secret_keys: tuple[Secret, ...] = field(repr=False)
+    artifacts_url: str | None  # None: only URLs are kept
+    accounts: tuple[Account, ...]
+    folder: Path  # of the embedded server
+
+    @classmethod
+    def from_environ(cls, providers: Mapping[str, ProviderFacts]) -> Settings:
+        """Raises: ConfigurationError with every fault. Safe to call twice."""
+        env = Env(prefix="ORCHESTRATOR_", eager=False)
+        redis_url = env.str("REDIS_URL", "", validate=_is_redis_url) or None
+        broker_url = env.str("BROKER_URL", "", validate=_is_broker_url) or None
+        public_url = (env.str("PUBLIC_URL", "", validate=_is_public_url) or "").rstrip("/") or None
+        secret_keys: list[str] = env.list("SECRET_KEYS", [], validate=_are_long_enough) or []
+        artifacts_url = env.str("ARTIFACTS", "") or "file://./artifacts"
+        accounts_path = env.str("ACCOUNTS", "")
+        folder = env.str("FOLDER", "") or DEFAULT_FOLDER
+        faults = _sealed(env)
+        if public_url and not secret_keys and not faults:
+            faults.append(
+                "ORCHESTRATOR_SECRET_KEYS is not set, but ORCHESTRATOR_PUBLIC_URL asks for callbacks, which "
+                "must be signed: set it to the output of `openssl rand -hex 32`"
+            )
+        accounts = _accounts(accounts_path, providers, faults) if accounts_path else ()
+        if faults:
+            raise ConfigurationError(faults)
+        return cls(
+            redis_url=redis_url,
+            broker_url=broker_url,
+            public_url=public_url,
+            secret_keys=tuple(Secret(key.strip()) for key in secret_keys if key.strip()),
+            artifacts_url=None if artifacts_url == "none" else artifacts_url,
+            accounts=accounts,
+            folder=Path(folder),
+        )
+
+
+def environment() -> dict[str, str]:
+    """The environment, for handing on to child processes."""
+    return dict(os.environ)
+
+
+def _sealed(env: Env) -> list[str]:
+    try:
+        env.seal()
+    except EnvValidationError as error:
+        messages = error.error_messages
+        named = messages.items() if isinstance(messages, Mapping) else [("environment", messages)]
+        return [f"{name}: {' '.join(map(str, texts))}" for name, texts in named]
+    return []
+
+
+def _is_redis_url(url: str) -> None:
+    if url and urlsplit(url).scheme not in ("redis", "rediss", "unix"):
+        raise ValidationError("must begin with redis://, rediss:// or unix://, as in redis://host:6379/0")
+
+
+def _is_broker_url(url: str) -> None:
+    if url and "://" not in url:
+        raise ValidationError("is not a URL; give one such as amqp://user:password@host//")
+
+
+def _is_public_url(url: str) -> None:
+    parts = urlsplit(url)
+    if url and (parts.scheme not in ("http", "https") or not parts.netloc):
+        raise ValidationError(
+            f"is {url!r}, which providers cannot call: "
+            "give the address they reach us at, as in https://jobs.example.com"
+        )
+
+
+def _are_long_enough(keys: list[str]) -> None:
+    short = [str(place) for place, key in enumerate(keys, 1) if len(key.strip()) < MIN_SECRET_CHARACTERS]
+    if short:
+        raise ValidationError(
+            f"key {', '.join(short)} is shorter than {MIN_SECRET_CHARACTERS} characters: "
+            "use the output of `openssl rand -hex 32`"
+        )
+
+
+def _accounts(path: str, providers: Mapping[str, ProviderFacts], faults: list[str]) -> tuple[Account, ...]:
+    try:
+        with open(path, "rb") as file:
+            rows = tomllib.load(file).get("accounts", [])
+    except OSError as error:
+        faults.append(f"ORCHESTRATOR_ACCOUNTS: cannot read {path}: {error.strerror}")
+        return ()
+    except tomllib.TOMLDecodeError as error:
+        faults.append(f"ORCHESTRATOR_ACCOUNTS: {path} is not TOML: {error}")
+        return ()
+    accounts = [_account(row, place, providers, faults) for place, row in enumerate(rows, 1)]
+    found = [account for account in accounts if account]
+    names = [(account.provider, account.name) for account in found]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        faults.append(f"accounts file: two accounts of {name[0]} are named {name[1]!r}: rename one")
+    return tuple(found)
+
+
+def _account(
+    row: Mapping[str, Any],
+    place: int,
+    providers: Mapping[str, ProviderFacts],
+    faults: list[str],
+) -> Account | None:
+    where = f"accounts file, account {place} ({row.get('name', 'without a name')})"
+    facts = providers.get(str(row.get("provider")))
+    before = len(faults)
+    if facts is None:
+        faults.append(
+            f"{where}: provider is {row.get('provider')!r}; known are {', '.join(sorted(providers))}"
+        )
+        return None
+    name = row.get("name")
+    if not isinstance(name, str) or not name or not all(c.isalnum() or c in "-_." for c in name):
+        faults.append(f"{where}: name must be letters, digits, '-', '_' or '.', for example \"studio-1\"")
+    known = {*ACCOUNT_TEXTS, *ACCOUNT_NUMBERS, *facts.account_fields}
+    for key in sorted(set(row) - known):
+        faults.append(f"{where}: {key!r} is not known; known are {', '.join(sorted(known))}")
+    token = _secret(row.get("token"), where, bool(row.get("allow_plain_secrets")), faults)
+    numbers = {key: _number(row, key, facts, where, faults) for key in ACCOUNT_NUMBERS}
+    fields = {key: row[key] for key in facts.account_fields if key in row}
+    for key, value in fields.items():
+        if not isinstance(value, facts.account_fields[key]):
+            faults.append(f"{where}: {key} is {value!r}, not a {facts.account_fields[key].__name__}")
+    base_url = str(row.get("base_url", facts.base_url)).rstrip("/")
+    if urlsplit(base_url).scheme not in ("http", "https"):
+        faults.append(f"{where}: base_url is {base_url!r}; it must begin with https://")
+    if len(faults) > before:
+        return None
+    whole = {key: int(numbers[key]) for key in ("max_jobs", "max_attempts")}
+    return Account(
+        provider=row["provider"], name=str(name), token=token, base_url=base_url, fields=fields,
+        **{**numbers, **whole},  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _number(row: Mapping[str, Any], key: str, facts: ProviderFacts, where: str, faults: list[str]) -> float:
+    kind, lowest, highest, default = ACCOUNT_NUMBERS[key]
+    value = row.get(key, facts.defaults.get(key, default))
+    right_kind = isinstance(value, int | float) and not isinstance(value, bool)
+    if not right_kind or (kind is int and value != int(value)) or not lowest <= value <= highest:
+        faults.append(f"{where}: {key} is {value!r}; it must be {kind.__name__} from {lowest} to {highest}")
+        return default
+    return float(value)
+
+
+def _secret(value: Any, where: str, allow_plain: bool, faults: list[str]) -> Secret:
+    """The secret behind `env:NAME` or `file:PATH`."""
+    text = value if isinstance(value, str) else ""
+    kind, _, rest = text.partition(":")
+    if kind == "env" and rest:
+        if not os.environ.get(rest):
+            faults.append(f"{where}: token is to come from the environment variable {rest}, which is not set")
+        return Secret(os.environ.get(rest, ""))
+    if kind == "file" and rest:
+        try:
+            return Secret(Path(rest).read_text().strip())
+        except OSError as error:
+            faults.append(f"{where}: token: cannot read {rest}: {error.strerror}")
+            return Secret("")
+    if not text:
+        faults.append(f'{where}: token is missing: give "env:NAME" or "file:PATH"')
+    elif not allow_plain:
+        faults.append(
+            f'{where}: token is written out: give "env:NAME" or "file:PATH", '
+            "or set allow_plain_secrets = true on this account"
+        )
+    return Secret(text)

@@ -1,0 +1,415 @@
+"""Redis: what is known of jobs, attempts, slots, lanes and due times. One step of the flow is one script.
+
+Keys (all begin with `orc:`; lua/common.lua builds them):
+
+    job:<id>                    hash    the job; its parameters, state, place, error, result
+    attempt:<id>.<n>            hash    the n-th try: granted → open → submitted → closed
+    accounts:<provider>         set     account names
+    account:<provider>/<name>   hash    max_jobs, rest_until, rest_reason, busy_seconds
+    slots:<provider>/<name>     zset    attempt → end of its lease
+    lanes:<target>              zset    lane → jobs served; target: a provider, or one account of it
+    lane:<target>|<lane>        zset    job → place (priority first, then age)
+    due                         zset    job:<id> or account:<provider>/<name> → when to look at it
+    batch:<name>                hash    counts by state
+    jobs-of:<batch>             list    job ids in the order they came
+    ended-in:<batch>            stream  job ids in the order they ended
+    counts, stats               hash    jobs by provider and state; events by provider
+
+Every method may raise StoreUnavailable, and then may be called again: the scripts are safe to repeat.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, NoReturn
+
+import redis
+from redis.maint_notifications import MaintNotificationsConfig
+
+from orchestrator.errors import JobNotFound, StoreUnavailable
+from orchestrator.models import Account, Attempt, Job, Message, NewJob, State, attempt_id
+
+PREFIX = "orc:"
+STEPS = ("enqueue open submitted look_again settle begin_finish finish_later end cancel claim fill").split()
+JOBS_PER_CALL = 500
+KEEP_SECONDS = 7 * 86_400  # ended jobs are kept for so long
+CLAIM_LIMIT = 200
+CLAIM_PUSH_SECONDS = 30.0  # a claimed look that came to nothing is made again after this
+WAIT_SLICE_SECONDS = 5.0  # how long one blocking read lasts; the net below a lost wake-up
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What the opener of an attempt submits."""
+
+    account: str
+    parameters: Mapping[str, Any]
+    failures: int  # of the job so far
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a settlement led to."""
+
+    word: str  # settled | late | duplicate | unknown
+    finish: Message | None
+    grants: tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """What was due."""
+
+    count: int
+    submits: tuple[Message, ...]
+    finishes: tuple[Message, ...]
+    looks: tuple[str, ...]  # attempt ids
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """A job that was cancelled, and what it held."""
+
+    finish: Message
+    account: str
+    upstream_id: str
+    grants: tuple[Message, ...]
+
+
+class Store:
+    """The one place that knows Redis. Thread-safe."""
+
+    def __init__(self, url: str) -> None:
+        self._redis = redis.Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=WAIT_SLICE_SECONDS + 5,
+            health_check_interval=30,
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        )
+        self._steps = {name: self._redis.register_script(_source(name)) for name in STEPS}
+
+    def close(self) -> None:
+        self._redis.close()
+
+    def ping(self) -> None:
+        self._guarded(self._redis.ping)
+
+    # --- transitions -----------------------------------------------------------------------------------
+
+    def enqueue(self, jobs: Sequence[NewJob], now: float) -> tuple[int, tuple[Message, ...]]:
+        """Store and line up jobs; one that is known already is left as it is. Gives (added, grants)."""
+        added = 0
+        grants: list[Message] = []
+        for first in range(0, len(jobs), JOBS_PER_CALL):
+            arguments = [value for job in jobs[first : first + JOBS_PER_CALL] for value in _row(job)]
+            count, granted = self._step("enqueue", now, *arguments)
+            added += count
+            grants.extend(_messages(granted))
+        return added, tuple(grants)
+
+    def open(self, attempt: str, now: float) -> Opened | None:
+        """What to submit, for the one caller that is to make the POST of this attempt; else None."""
+        row = self._step("open", attempt, now)
+        return Opened(row[0], json.loads(row[1]), row[2]) if row else None
+
+    def submitted(self, attempt: str, upstream_id: str, due_at: float) -> str:
+        """Record the upstream id. Gives the attempt's verdict if it is closed already, else ''."""
+        return str(self._step("submitted", attempt, upstream_id, due_at))
+
+    def look_again(self, attempt: str, due_at: float, counter: str = "") -> None:
+        self._step("look_again", attempt, due_at, counter)
+
+    def settle(
+        self,
+        attempt: str,
+        verdict: str,
+        now: float,
+        *,
+        upstream_id: str = "",
+        artifact_urls: Sequence[str] = (),
+        error: Mapping[str, Any] | None = None,
+        again_at: float | None = None,
+        counts: bool = False,
+        rest_until: float | None = None,
+        rest_reason: str = "",
+        source: str = "",
+    ) -> Settled:
+        """Close an attempt, once. `again_at` None: the job is finished; else it lines up again then."""
+        word, finish, grants = self._step(
+            "settle",
+            attempt,
+            now,
+            verdict,
+            upstream_id,
+            json.dumps(list(artifact_urls)) if artifact_urls else "",
+            json.dumps(error) if error else "",
+            "finish" if again_at is None else "again",
+            again_at or 0,
+            int(counts),
+            "" if rest_until is None else rest_until,
+            rest_reason,
+            source,
+        )
+        return Settled(word, _message(finish) if finish else None, _messages(grants))
+
+    def begin_finish(self, job_id: str, now: float) -> bool:
+        """True for the one caller that is to finish the job now."""
+        return bool(self._step("begin_finish", job_id, now))
+
+    def finish_later(self, job_id: str, due_at: float, reason: str) -> None:
+        self._step("finish_later", job_id, due_at, reason)
+
+    def end(
+        self, job_id: str, now: float, state: State, result: Mapping[str, Any] | None, reason: str
+    ) -> bool:
+        """True for the one caller that ended the job."""
+        told = json.dumps(result) if result else ""
+        return bool(self._step("end", job_id, now, state.value, told, KEEP_SECONDS, reason))
+
+    def cancel(self, job_id: str, now: float) -> Cancelled | None:
+        """Cancel a job that is not over; None where it is too late."""
+        done, *rest = self._step("cancel", job_id, now, KEEP_SECONDS)
+        if not done:
+            return None
+        finish, account, upstream_id, grants = rest
+        return Cancelled(_message(finish), account, upstream_id, _messages(grants))
+
+    def claim(self, now: float) -> tuple[Claimed, tuple[Message, ...]]:
+        """What is due, claimed by moving its time ahead. Gives (claimed, grants)."""
+        count, submits, finishes, looks, grants = self._step("claim", now, CLAIM_LIMIT, CLAIM_PUSH_SECONDS)
+        return Claimed(count, _messages(submits), _messages(finishes), tuple(looks)), _messages(grants)
+
+    def set_accounts(self, accounts: Iterable[Account]) -> None:
+        """Make the providers' accounts exactly these; what Redis knows of their rests is kept."""
+        by_provider: dict[str, list[Account]] = {}
+        for account in accounts:
+            by_provider.setdefault(account.provider, []).append(account)
+        with self._redis.pipeline() as pipeline:
+            for provider, its_accounts in by_provider.items():
+                pipeline.delete(f"{PREFIX}accounts:{provider}")
+                pipeline.sadd(f"{PREFIX}accounts:{provider}", *(account.name for account in its_accounts))
+                for account in its_accounts:
+                    pipeline.hset(_account_key(provider, account.name), mapping=_limits(account))
+            self._guarded(pipeline.execute)
+
+    def resume(self, provider: str, account: str) -> None:
+        """End an account's rest."""
+        fields = ("rest_until", "rest_reason", "rest_message")
+        self._guarded(lambda: self._redis.hdel(_account_key(provider, account), *fields))
+
+    def fill(self, provider: str, now: float) -> tuple[Message, ...]:
+        """Grant free slots to who waits."""
+        return _messages(self._step("fill", now, provider))
+
+    def count(self, provider: str, word: str) -> None:
+        self._guarded(lambda: self._redis.hincrby(f"{PREFIX}stats", f"{provider}/{word}", 1))
+
+    # --- reading ---------------------------------------------------------------------------------------
+
+    def job(self, job_id: str) -> Job:
+        """Raises: JobNotFound."""
+        row = self._guarded(lambda: self._redis.hgetall(f"{PREFIX}job:{job_id}"))
+        if not row:
+            raise JobNotFound(f"no job has the id {job_id!r} (records are kept for 7 days after the end)")
+        due_at = self._guarded(lambda: self._redis.zscore(f"{PREFIX}due", f"job:{job_id}"))
+        return _job(job_id, row, due_at)
+
+    def jobs(self, job_ids: Sequence[str]) -> list[Job]:
+        """The jobs with these ids that are still known, in the same order."""
+        found: list[Job] = []
+        for first in range(0, len(job_ids), JOBS_PER_CALL):
+            ids = job_ids[first : first + JOBS_PER_CALL]
+            with self._redis.pipeline(transaction=False) as pipeline:
+                for job_id in ids:
+                    pipeline.hgetall(f"{PREFIX}job:{job_id}")
+                rows = self._guarded(pipeline.execute)
+            found += [_job(job_id, row, None) for job_id, row in zip(ids, rows, strict=True) if row]
+        return found
+
+    def attempt(self, attempt: str) -> Attempt | None:
+        row = self._guarded(lambda: self._redis.hgetall(f"{PREFIX}attempt:{attempt}"))
+        return _attempt(attempt, row) if row else None
+
+    def attempts(self, job: Job) -> list[Mapping[str, str]]:
+        """The raw records of a job's attempts, first to last."""
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for number in range(1, job.attempts + 1):
+                pipeline.hgetall(f"{PREFIX}attempt:{attempt_id(job.id, number)}")
+            rows: list[Mapping[str, str]] = self._guarded(pipeline.execute)
+            return rows
+
+    def batch(self, name: str) -> dict[str, float]:
+        """Counts by state, `total`, and the moments `created`, `started`, `ended`; empty: no such batch."""
+        row = self._guarded(lambda: self._redis.hgetall(f"{PREFIX}batch:{name}"))
+        return {key: float(value) for key, value in row.items()}
+
+    def jobs_of(self, batch: str) -> list[str]:
+        ids: list[str] = self._guarded(lambda: self._redis.lrange(f"{PREFIX}jobs-of:{batch}", 0, -1))
+        return ids
+
+    def counts(self) -> dict[str, int]:
+        """Jobs by `<provider>/<state>`."""
+        row = self._guarded(lambda: self._redis.hgetall(f"{PREFIX}counts"))
+        return {key: int(value) for key, value in row.items()}
+
+    def stats(self) -> dict[str, int]:
+        """Events by `<provider>/<word>`: submits, callbacks, polls, busy, late, surplus, refused …"""
+        row = self._guarded(lambda: self._redis.hgetall(f"{PREFIX}stats"))
+        return {key: int(value) for key, value in row.items()}
+
+    def account_rows(self, provider: str) -> list[dict[str, Any]]:
+        """Name, max_jobs, used, rest_until, rest_reason, busy_seconds of every account."""
+        names = sorted(self._guarded(lambda: self._redis.smembers(f"{PREFIX}accounts:{provider}")))
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.hgetall(_account_key(provider, name))
+                pipeline.zcard(f"{PREFIX}slots:{provider}/{name}")
+            replies = self._guarded(pipeline.execute)
+        pairs = zip(names, replies[::2], replies[1::2], strict=True)
+        return [{"provider": provider, "name": name, **row, "used": used} for name, row, used in pairs]
+
+    # --- waiting ---------------------------------------------------------------------------------------
+
+    def wait_ended(self, job_id: str, timeout: float | None) -> Job | None:
+        """The job once it has ended, pushed by Redis; None after `timeout` seconds."""
+        give_up_at = None if timeout is None else time.monotonic() + timeout
+        with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
+            self._guarded(lambda: pubsub.subscribe(f"{PREFIX}ended:{job_id}"))
+            while not (job := self.job(job_id)).ended_at:
+                patience = _patience(give_up_at)
+                if patience <= 0:
+                    return None
+                self._guarded(lambda patience=patience: pubsub.get_message(timeout=patience))  # type: ignore[misc]
+            return job
+
+    def ended_in(self, batch: str, timeout: float | None) -> Iterator[str]:
+        """Ids of the batch's jobs as they end, from the first that ever did. Endless.
+
+        Raises: TimeoutError once `timeout` seconds have passed since the call.
+        """
+        give_up_at = None if timeout is None else time.monotonic() + timeout
+        stream, last = f"{PREFIX}ended-in:{batch}", "0"
+        while True:
+            patience = _patience(give_up_at)
+            if patience <= 0:
+                raise TimeoutError(f"batch {batch!r} was not over after {timeout} seconds")
+            block = max(1, int(patience * 1000))
+            found = self._guarded(
+                lambda last=last, block=block: self._redis.xread({stream: last}, count=500, block=block)  # type: ignore[misc]
+            )
+            for entry, fields in found[0][1] if found else ():
+                last = entry
+                yield fields["job"]
+
+    # --- inside ----------------------------------------------------------------------------------------
+
+    def _step(self, name: str, *arguments: Any) -> Any:
+        return self._guarded(lambda: self._steps[name](args=arguments))
+
+    def _guarded(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
+            _unavailable(error)
+        except redis.exceptions.ResponseError as error:
+            if str(error).startswith(("LOADING", "READONLY", "MISCONF", "OOM", "CLUSTERDOWN", "MASTERDOWN")):
+                _unavailable(error)
+            raise
+
+
+def _unavailable(error: Exception) -> NoReturn:
+    # The exception's own text may hold the URL with its password.
+    raise StoreUnavailable(f"Redis does not answer ({type(error).__name__})") from None
+
+
+def _source(step: str) -> str:
+    folder = resources.files("orchestrator") / "lua"
+    return (folder / "common.lua").read_text() + (folder / f"{step}.lua").read_text()
+
+
+def _patience(give_up_at: float | None) -> float:
+    if give_up_at is None:
+        return WAIT_SLICE_SECONDS
+    return min(WAIT_SLICE_SECONDS, give_up_at - time.monotonic())
+
+
+def _account_key(provider: str, account: str) -> str:
+    return f"{PREFIX}account:{provider}/{account}"
+
+
+def _limits(account: Account) -> dict[Any, Any]:
+    return {
+        "max_jobs": account.max_jobs,
+        "deadline_seconds": account.deadline_seconds,
+        "timeout_seconds": account.timeout_seconds,
+    }
+
+
+def _row(job: NewJob) -> tuple[str | float, ...]:
+    return (
+        job.id,
+        job.provider,
+        json.dumps(job.parameters, ensure_ascii=False, separators=(",", ":")),
+        job.batch,
+        job.priority,
+        job.account,
+        job.start_at,
+        json.dumps(job.options) if job.options else "",
+    )
+
+
+def _message(row: Sequence[Any]) -> Message:
+    job_id, provider, parameters, options, attempt = row
+    return Message(job_id, provider, json.loads(parameters), json.loads(options or "{}"), attempt)
+
+
+def _messages(rows: Iterable[Sequence[Any]]) -> tuple[Message, ...]:
+    return tuple(_message(row) for row in rows)
+
+
+def _job(job_id: str, row: Mapping[str, str], due_at: float | None) -> Job:
+    def parsed(name: str) -> Any:
+        return json.loads(row[name]) if row.get(name) else None
+
+    return Job(
+        id=job_id,
+        provider=row["provider"],
+        parameters=parsed("parameters"),
+        state=State(row["state"]),
+        batch=row["batch"],
+        priority=int(row.get("priority", 0)),
+        attempts=int(row.get("attempts", 0)),
+        failures=int(row.get("failures", 0)),
+        account=row.get("account", ""),
+        created_at=float(row["created"]),
+        ended_at=float(row["ended"]) if "ended" in row else None,
+        options=parsed("options") or {},
+        error=parsed("error"),
+        reason=row.get("reason", ""),
+        artifact_urls=tuple(parsed("urls") or ()),
+        result=parsed("result"),
+        collect_failures=int(row.get("collect_failures", 0)),
+        due_at=due_at,
+    )
+
+
+def _attempt(attempt: str, row: Mapping[str, str]) -> Attempt:
+    return Attempt(
+        id=attempt,
+        job_id=row["job"],
+        number=int(attempt.rpartition(".")[2]),
+        provider=row["provider"],
+        account=row["account"],
+        state=row["state"],
+        failures=int(row.get("failures", 0)),
+        opened_at=float(row.get("opened", 0)),
+        deadline_at=float(row.get("deadline", 0)),
+        upstream_id=row.get("upstream_id"),
+        uncertain=int(row.get("uncertain", 0)),
+        polls=int(row.get("polls", 0)),
+    )

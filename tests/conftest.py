@@ -1,0 +1,100 @@
+"""Real parts for every test: an embedded Valkey, a Celery worker, the ticker, gunicorn, Flower, the simulator.
+
+One stack serves the whole session. Tests keep out of each other's way by their own batches and prompts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from orchestrator import Orchestrator
+from orchestrator.local.stack import Stack, StackOptions
+
+REPOSITORY = Path(__file__).parent.parent
+TOKEN = "user:1-a-token-that-must-never-show"
+ACCOUNTS = ("studio-1", "studio-2")
+MAX_JOBS = 5
+ACCOUNT = """
+[[accounts]]
+provider = "useapi_frames"
+name = "{name}"
+token = "env:SIMULATOR_TOKEN"
+email = "{name}@example.com"
+max_jobs = {max_jobs}
+base_url = "{base_url}/v1/runwayml"
+poll_seconds = 1
+net_seconds = 3
+timeout_seconds = 2
+deadline_seconds = 20
+"""
+
+
+def accounts_file(path: Path, simulator_url: str, **limits: int) -> Path:
+    """Writes accounts at the simulator: name → max_jobs."""
+    rows = [
+        ACCOUNT.format(name=name, max_jobs=max_jobs, base_url=simulator_url)
+        for name, max_jobs in limits.items()
+    ]
+    path.write_text("".join(rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole product. Generations take 0.4 s; the simulator's clock runs at a tenth."""
+    folder = tmp_path_factory.mktemp("stack")
+    path = folder / "accounts.toml"
+    options = StackOptions(
+        accounts=path,
+        artifacts=f"file://{folder}/artifacts",
+        cwd=REPOSITORY,
+        environ={**os.environ, "SIMULATOR_TOKEN": TOKEN},
+        simulator_arguments=("--scale", "0.1", "--seconds", "4"),
+        # A test process may publish and consume tasks of its own beside ours.
+        worker_arguments=(),
+    )
+    made = Stack(folder / "run", options)
+    accounts_file(path, str(made.simulator_url), **dict.fromkeys(ACCOUNTS, MAX_JOBS))
+    with made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def environment(stack: Stack) -> Iterator[dict[str, str]]:
+    """This process's environment is a client's of the stack."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**stack.environment, "SIMULATOR_TOKEN": TOKEN}.items():
+            patch.setenv(name, value)
+        yield stack.environment
+
+
+@pytest.fixture(scope="session")
+def orchestrator(environment: dict[str, str]) -> Iterator[Orchestrator]:
+    with Orchestrator.from_env() as made:
+        yield made
+
+
+@pytest.fixture
+def stats(stack: Stack):
+    """The simulator's own count of what reached it."""
+
+    def read() -> dict[str, object]:
+        return requests.get(f"{stack.simulator_url}/__stats__", timeout=5).json()["total"]
+
+    return read
+
+
+@pytest.fixture
+def control(stack: Stack):
+    """Tells the simulator to misbehave."""
+
+    def tell(**what: object) -> None:
+        answer = requests.post(f"{stack.simulator_url}/__control__", json=what, timeout=5)
+        assert answer.ok, answer.text
+
+    return tell

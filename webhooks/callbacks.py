@@ -1,0 +1,38 @@
+"""The door for callbacks: anyone may knock. Nothing is read from Redis before the reference is genuine."""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Blueprint, Response, current_app, request
+
+from orchestrator.errors import CallbackRefused, Malformed, StoreUnavailable
+
+RETRY_SECONDS = 5
+
+callbacks = Blueprint("callbacks", __name__)
+logger = logging.getLogger("orchestrator")
+
+
+@callbacks.post("/callbacks/<provider>/<reference>")
+def receive(provider: str, reference: str) -> Response:
+    """204 taken (also twice) · 400 unreadable · 401 not genuine · 404 unknown provider · 503 try again."""
+    flow = current_app.extensions["flow"]
+    if provider not in flow.exchange.providers:
+        return Response(status=404)
+    try:
+        word = flow.receive(provider, reference, request.headers, request.get_data(cache=False))
+    except Malformed as error:
+        return _refused(400, provider, error)
+    except CallbackRefused as error:
+        return _refused(401, provider, error)
+    except StoreUnavailable:
+        logger.error("callback.postponed provider=%s: the store does not answer", provider)
+        return Response(status=503, headers={"Retry-After": str(RETRY_SECONDS)})
+    logger.info("callback.received provider=%s word=%s", provider, word)
+    return Response(status=204)
+
+
+def _refused(status: int, provider: str, error: CallbackRefused) -> Response:
+    logger.warning("callback.refused provider=%s kind=%s", provider, type(error).__name__)
+    return Response(status=status)

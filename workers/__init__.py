@@ -1,0 +1,7 @@
+"""Celery as consumer: `celery -A workers worker | beat | flower`, and the task `generate` for any canvas."""
+
+from __future__ import annotations
+
+from workers.tasks import app, generate
+
+__all__ = ["app", "generate"]

@@ -1,0 +1,201 @@
+"""The tasks: `orchestrator.generate`, which is one job, and the two that look after what is due."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from celery import Celery, Task, states
+from celery.exceptions import Ignore
+from celery.result import AsyncResult
+from celery.signals import task_revoked
+
+from orchestrator.broker import (
+    ATTEMPT,
+    FINISH,
+    GENERATE,
+    PHASE,
+    POLL,
+    REASON,
+    REFUSED,
+    SUBMIT,
+    TICK,
+    task_options,
+)
+from orchestrator.errors import JobCancelled, JobFailed, OrchestratorError
+from orchestrator.flow import Flow
+from orchestrator.intake import new_job
+from orchestrator.models import Message
+from workers import revoke
+from workers.wiring import built
+
+app: Celery = built().flow.broker.app
+flow: Flow = built().flow
+
+
+class _Shown:
+    """What the task returns: kombu stores it by `__json__`, Celery's events show it by `repr`."""
+
+    def __init__(self, result: Mapping[str, Any]) -> None:
+        self.result = result
+
+    def __json__(self) -> Mapping[str, Any]:
+        return self.result
+
+    def __repr__(self) -> str:
+        kept = [
+            f"{each['media_type'] or 'url'} {each['bytes'] or ''}".strip()
+            for each in self.result["artifacts"]
+        ]
+        brought = f"{len(kept)} artifact(s): {', '.join(kept)}"
+        return f"{brought}; {self.result['seconds']} s, {self.result['account']}"
+
+
+class Generate(Task):  # type: ignore[misc]
+    """One job, from enqueue to result, under one id. It runs twice and waits in between without a worker.
+
+    `generate.s(provider, parameters, batch=…, priority=…)`. In the middle of a chain the result of the task
+    before comes first: where it is a mapping of parameters it is merged below `parameters`, where it is
+    anything else (such as another job's result) it is left aside; `generate.si(…)` never sees it.
+    """
+
+    name = GENERATE
+    typing = False
+    throws = (JobFailed, JobCancelled, OrchestratorError)
+    acks_late = True
+
+    def apply_async(
+        self,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        task_id: str | None = None,
+        **options: Any,
+    ) -> AsyncResult:
+        """Record the job, and let it run once there is a slot. Safe to call twice with the same `task_id`.
+
+        Raises: Invalid, Unsupported, ConfigurationError; inside a worker the task itself fails instead, so
+        that the canvas it is a part of sees it.
+        """
+        task_id = task_id or str(uuid.uuid4())
+        parent = self.app.current_worker_task
+        if parent:
+            options["root_id"] = options.get("root_id") or parent.request.root_id or parent.request.id
+            options["parent_id"] = options.get("parent_id") or parent.request.id
+        result = self.AsyncResult(task_id)
+        try:
+            self._record(task_id, args or (), kwargs or {}, options)
+        except OrchestratorError as error:
+            if not parent:
+                raise
+            flow.broker.refuse(Message(task_id, "", {}, task_options(**options), 0), str(error))
+        if parent and options.get("add_to_parent", True):
+            parent.add_trail(result)
+        return result
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        request = self.request
+        phase = request.get(PHASE)
+        if phase == SUBMIT:
+            flow.submit(args[0], request.id, request.get(ATTEMPT), on_open=self._started)
+            raise Ignore("submitted")
+        if phase == FINISH:
+            return self._finish()
+        if phase == REFUSED:
+            raise JobFailed(request.get(REASON))
+        self._record(request.id, args, kwargs, request.as_execution_options())
+        raise Ignore("recorded")
+
+    def after_return(
+        self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
+        if self.request.get(PHASE) != FINISH:
+            return
+        if status == states.SUCCESS:
+            flow.end(task_id, retval.result)
+        else:
+            flow.end(task_id, None, str(retval))
+
+    def _record(
+        self, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> None:
+        provider, parameters, job_options = _asked(args, kwargs)
+        if options.get("priority") is not None:
+            job_options.setdefault("priority", options["priority"])
+        job = new_job(
+            flow.exchange,
+            task_id,
+            provider,
+            parameters,
+            job_options,
+            start_at=_start_at(options),
+            task_options=task_options(**options),
+        )
+        flow.enqueue([job])
+
+    def _started(self) -> None:
+        # Celery's own track_started could overwrite the end, where a callback overtakes the submit's reply.
+        if not self.request.ignore_result and self.request.get(ATTEMPT) == 1:
+            self.update_state(state=states.STARTED, meta={"hostname": self.request.hostname})
+
+    def _finish(self) -> _Shown:
+        job_id = self.request.id
+        try:
+            result = flow.finish(job_id)
+        except JobCancelled as error:
+            self.backend.mark_as_revoked(job_id, str(error), request=self.request)
+            self.send_event("task-revoked", terminated=False, signum=None, expired=False)
+            flow.end(job_id, None)
+            raise Ignore("cancelled") from None
+        if result is None:
+            raise Ignore("finished elsewhere, or later")
+        return _Shown(result)
+
+
+def _asked(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    """Provider, parameters and job options of a call, with a chain's previous result merged in."""
+    options = dict(kwargs)
+    positional = list(args)
+    parameters = (
+        options.pop("parameters") if "parameters" in options else positional.pop() if positional else {}
+    )
+    provider = options.pop("provider") if "provider" in options else positional.pop() if positional else None
+    previous = positional[0] if positional else None
+    if isinstance(previous, Mapping) and "artifacts" not in previous and isinstance(parameters, Mapping):
+        parameters = {**previous, **parameters}
+    return provider, parameters, options
+
+
+def _start_at(options: Mapping[str, Any]) -> float:
+    """`countdown` and `eta` in unix seconds: they wait in the due list, never in a worker."""
+    if options.get("countdown"):
+        return flow.clock() + float(options["countdown"])
+    eta = options.get("eta")
+    if isinstance(eta, str):
+        eta = datetime.fromisoformat(eta)
+    return float(eta.timestamp()) if eta else 0.0
+
+
+generate: Generate = app.register_task(Generate())
+
+
+@app.task(name=TICK, ignore_result=True, send_events=False)  # type: ignore[untyped-decorator]
+def tick() -> None:
+    flow.tick()
+
+
+@app.task(name=POLL, ignore_result=True, send_events=False)  # type: ignore[untyped-decorator]
+def poll(attempts: list[str]) -> None:
+    for attempt in attempts:
+        flow.poll(attempt)
+
+
+@task_revoked.connect(sender=generate)  # type: ignore[untyped-decorator]
+def revoked(request: Any, expired: bool, **_: Any) -> None:
+    """A message that Celery itself discarded: it expired before its submit, or was revoked."""
+    flow.cancel(request.id)
+    flow.end(request.id, None, "revoked after the pictures were made")
+
+
+revoke.hook(flow.cancel)

@@ -1,0 +1,37 @@
+"""The flow of this process, built once from the environment."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from celery.signals import after_setup_logger
+
+from orchestrator.build import Built, build, read_settings
+from orchestrator.errors import ConfigurationError, StoreUnavailable
+
+# One line per task is ours to write; Celery's own would come three times for each job.
+QUIET_LOGGERS = ("celery.app.trace", "celery.worker.strategy", "celery.beat")
+
+
+@cache
+def built() -> Built:
+    """Raises: ConfigurationError, StoreUnavailable; under the `celery` command their words end it plainly."""
+    try:
+        made = build(read_settings())
+    except (ConfigurationError, StoreUnavailable) as error:
+        if Path(sys.argv[0]).stem == "celery" or Path(sys.argv[0]).parent.name == "celery":
+            raise SystemExit(f"orchestrator: {error}") from None
+        raise
+    atexit.register(made.close)
+    return made
+
+
+@after_setup_logger.connect  # type: ignore[untyped-decorator]
+def quieten(**_: Any) -> None:
+    for name in QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
