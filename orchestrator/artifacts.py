@@ -54,6 +54,10 @@ class Artifacts:
         shown_path = path if self._local else self._files.unstrip_protocol(path)
         return Artifact(url, shown_path, media_type, size, digest.hexdigest())
 
+    def remove(self, artifact: Artifact) -> None:
+        """Raises: OSError."""
+        self._files.rm(artifact.path)
+
     def _writing(self, path: str) -> _Writing:
         self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
         return _Writing(self._files, path, atomic=not self._local)

@@ -106,6 +106,11 @@ class Broker:
         with self.app.connection_for_write(connect_timeout=2) as connection:
             connection.ensure_connection(max_retries=0, timeout=2)
 
+    def workers(self, timeout_seconds: float) -> list[str]:
+        """Names of the workers that answer."""
+        answers = self.app.control.ping(timeout=timeout_seconds)
+        return [name for answer in answers for name in answer]
+
     def _send(self, message: Message, phase: str, queue: str, options: Mapping[str, Any]) -> None:
         amqp = self.app.amqp
         stamps = {name: options["stamps"][name] for name in options.get("stamped_headers") or ()}

@@ -10,9 +10,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.artifacts import Artifacts
 from orchestrator.errors import (
     BadReference,
     Broken,
@@ -37,7 +36,10 @@ from orchestrator.models import (
 from orchestrator.provider import Provider
 from orchestrator.retry import retry_after_seconds
 from orchestrator.signatures import Reference, read_reference, sign_reference
-from orchestrator.upstream import Upstream
+
+if TYPE_CHECKING:
+    from orchestrator.artifacts import Artifacts
+    from orchestrator.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import retry
-from orchestrator.broker import Broker
 from orchestrator.errors import (
     CollectFailed,
     JobCancelled,
@@ -21,7 +20,6 @@ from orchestrator.errors import (
     Uncertain,
     describe,
 )
-from orchestrator.exchange import Exchange
 from orchestrator.models import (
     Account,
     Attempt,
@@ -35,7 +33,11 @@ from orchestrator.models import (
     Succeeded,
     attempt_id,
 )
-from orchestrator.store import Store
+
+if TYPE_CHECKING:
+    from orchestrator.broker import Broker
+    from orchestrator.exchange import Exchange
+    from orchestrator.store import Store
 
 POLLS_PER_MESSAGE = 20
 SEARCH_SECONDS = 5.0  # between two questions whether an uncertain submit arrived

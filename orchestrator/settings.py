@@ -90,6 +90,11 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
+def take_environment(names: Mapping[str, str]) -> None:
+    """Make this process a client of what these variables name."""
+    os.environ.update(names)
+
+
 def _sealed(env: Env) -> list[str]:
     try:
         env.seal()

@@ -273,6 +273,13 @@ class Store:
         pairs = zip(names, replies[::2], replies[1::2], strict=True)
         return [{"provider": provider, "name": name, **row, "used": used} for name, row, used in pairs]
 
+    def server_facts(self) -> dict[str, Any]:
+        """`version`, `eviction` (a policy), `append_only`: what jobs depend on."""
+        told = self._guarded(self._redis.info)
+        version = told.get("valkey_version") or told.get("redis_version")
+        append_only = bool(int(told.get("aof_enabled", 0)))
+        return {"version": version, "eviction": told.get("maxmemory_policy"), "append_only": append_only}
+
     # --- waiting ---------------------------------------------------------------------------------------
 
     def wait_ended(self, job_id: str, timeout: float | None) -> Job | None:

@@ -1,0 +1,50 @@
+# `make help` lists what there is. Every target sets up .venv first where that is needed.
+
+ARGS ?=
+BIN := .venv/bin
+PACKAGES := orchestrator workers webhooks
+READY := .venv/ready
+
+# Set up anew as well when the checkout has moved, or the python inside is gone or too old.
+USABLE := $(shell test "$$(cat $(READY) 2>/dev/null)" = "$$(pwd -P)" && \
+	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes)
+
+.PHONY: help demo test lint format lock clean
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(READY) ## run the main job for real, on this machine alone (ARGS="--exit" stops at the end)
+	@$(BIN)/orchestrator demo $(ARGS)
+
+test: lint ## every check, then the tests (ARGS goes to pytest)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## style, types and the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy $(PACKAGES)
+	@$(BIN)/lint-imports
+
+format: $(READY) ## put the code into our format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: ## write requirements.lock again from pyproject.toml, with uv (ARGS="--upgrade" for newer versions)
+	@uv --version >/dev/null 2>&1 || { echo 'make lock needs uv: python3 -m pip install uv' >&2; exit 1; }
+	@uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev \
+		--no-emit-index-url --custom-compile-command 'make lock' $(ARGS) pyproject.toml -o requirements.lock
+	@! grep -nE 'https?:|file:' requirements.lock
+
+clean: ## remove .venv, caches and the pictures of the demo; jobs and artifacts stay
+	@rm -rf .venv build dist *.egg-info htmlcov .coverage demo-output
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(READY): requirements.lock pyproject.toml deploy/bootstrap.sh
+	@sh deploy/bootstrap.sh
+
+ifneq ($(USABLE),yes)
+.PHONY: $(READY)
+endif

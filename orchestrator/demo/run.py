@@ -1,0 +1,169 @@
+"""`orchestrator demo`: the main job for real, on this machine alone, ending in a page of pictures."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import requests
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.client import Batch, Orchestrator
+from orchestrator.demo.gallery import Card, Picture, render
+from orchestrator.demo.script import Scripted, scripted_jobs
+from orchestrator.local.stack import Stack, StackOptions
+from orchestrator.models import Job
+from orchestrator.settings import environment, take_environment
+
+BATCH = "demo"
+ACCOUNTS = ("studio-1", "studio-2")
+MAX_JOBS = 5
+PROVIDER = "useapi_frames"
+# Twelve seconds of generation take three here.
+SIMULATOR = ("--scale", "0.25", "--seed", "7")
+PATIENCE_SECONDS = 90.0
+ACCOUNT = """
+[[accounts]]
+provider = "useapi_frames"
+name = "{name}"
+token = "env:DEMO_TOKEN"
+email = "{name}@example.com"
+max_jobs = {max_jobs}
+base_url = "{simulator}/v1/runwayml"
+poll_seconds = 2
+net_seconds = 8
+"""
+
+
+def run(folder: Path, stay: bool, console: Console) -> bool:
+    """Runs the demo into `folder`; True where every job ended as scripted. `stay`: until Ctrl-C."""
+    for leftover in (folder / "run", folder / "pictures"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    options = StackOptions(
+        accounts=folder / "run" / "accounts.toml",
+        artifacts=f"file://{folder.resolve()}/pictures",
+        cwd=Path.cwd(),
+        environ={**environment(), "DEMO_TOKEN": f"user:0-{secrets.token_hex(12)}"},
+        simulator_arguments=SIMULATOR,
+    )
+    stack = Stack(folder / "run", options)
+    _write_accounts(options.accounts, str(stack.simulator_url))
+    console.print("Starting Valkey, the provider simulator, a worker, the ticker, the receiver and Flower …")
+    with stack:
+        take_environment({**stack.environment, "DEMO_TOKEN": options.environ["DEMO_TOKEN"]})
+        with Orchestrator.from_env() as orchestrator:
+            as_scripted = _play(orchestrator, stack, folder, console)
+        if stay:
+            console.print("\nFlower stays open. Ctrl-C ends everything.")
+            signal.pause()
+    return as_scripted
+
+
+def _play(orchestrator: Orchestrator, stack: Stack, folder: Path, console: Console) -> bool:
+    user, password = stack.flower_login
+    flower = str(stack.flower_url).replace("http://", f"http://{user}:{password}@")
+    console.print(f"Flower: {flower}", soft_wrap=True)
+    script = scripted_jobs()
+    console.print(f"Enqueuing {len(script)} jobs on {len(ACCOUNTS)} accounts of {MAX_JOBS} slots each.")
+    batch = orchestrator.enqueue_many(PROVIDER, (each.parameters for each in script), batch=BATCH)
+    try:
+        batch.wait(timeout=PATIENCE_SECONDS, progress=True)
+    except TimeoutError:
+        console.print(f"[red]Not over after {PATIENCE_SECONDS:.0f} s: {_words(batch.counts())}[/]")
+    jobs = orchestrator.flow.store.jobs([job.id for job in batch.jobs()])
+    figures = _figures(orchestrator, stack, batch, jobs)
+    page = folder / "index.html"
+    page.write_text(_gallery(jobs, figures), encoding="utf-8")
+    console.print(_table(figures))
+    console.print(
+        f"Pictures: {folder / 'pictures' / BATCH}\nGallery:  {page.resolve().as_uri()}", soft_wrap=True
+    )
+    console.print(f"Flower:   {flower}", soft_wrap=True)
+    return _as_scripted(jobs, script, figures, console)
+
+
+def _write_accounts(path: Path, simulator: str) -> None:
+    rows = [ACCOUNT.format(name=name, max_jobs=MAX_JOBS, simulator=simulator) for name in ACCOUNTS]
+    path.write_text("".join(rows), encoding="utf-8")
+
+
+def _figures(
+    orchestrator: Orchestrator, stack: Stack, batch: Batch, jobs: Sequence[Job]
+) -> list[tuple[str, str]]:
+    """The summary: what the simulator counted beside what we counted."""
+    store = orchestrator.flow.store
+    simulator: Mapping[str, Any] = requests.get(f"{stack.simulator_url}/__stats__", timeout=5).json()["total"]
+    events = {word.partition("/")[2]: count for word, count in store.stats().items()}
+    moments = store.batch(BATCH)
+    window = max(moments.get("ended", 0.0) - moments.get("started", 0.0), 0.001)
+    busy = sum(float(row.get("busy_seconds", 0.0)) for row in store.account_rows(PROVIDER))
+    refusals = sum(count for word, count in simulator["refused"].items() if word.startswith("429"))
+    return [
+        ("jobs", _words(batch.counts())),
+        ("attempts", str(sum(job.attempts for job in jobs))),
+        ("POSTs", f"{simulator['posts']} ({simulator['accepted']} accepted)"),
+        ("429s", str(refusals)),
+        ("paid twice", str(simulator["duplicates_by_reply_ref"])),
+        ("callbacks", f"{events.get('callbacks', 0)} of {simulator['callbacks_sent']} sent"),
+        ("polls", str(events.get("polls", 0))),
+        ("most in flight", ", ".join(str(most) for most in simulator["max_concurrent"].values())),
+        ("slot utilisation", f"{busy / (len(ACCOUNTS) * MAX_JOBS * window):.0%}"),
+        ("seconds", f"{window:.1f}"),
+    ]
+
+
+def _words(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count and word != "total")
+
+
+def _table(figures: Sequence[tuple[str, str]]) -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for name, value in figures:
+        table.add_row(f"[bold]{name}[/]", value)
+    return table
+
+
+def _gallery(jobs: Sequence[Job], figures: Sequence[tuple[str, str]]) -> str:
+    subtitle = f"{len(jobs)} jobs of the demo, generated by the provider simulator"
+    return render("Image orchestrator", subtitle, figures, [_card(job) for job in jobs])
+
+
+def _card(job: Job) -> Card:
+    kept = job.result["artifacts"] if job.result else []
+    return Card(
+        job_id=job.id,
+        prompt=job.parameters["text_prompt"],
+        provider=job.provider,
+        account=job.account or None,
+        state=job.state.value,
+        attempts=job.attempts,
+        seconds=job.ended_at - job.created_at if job.ended_at else None,
+        error=job.reason or None,
+        pictures=tuple(
+            Picture(each["media_type"], Path(each["path"]).read_bytes(), each["bytes"], each["sha256"])
+            for each in kept
+        ),
+    )
+
+
+def _as_scripted(
+    jobs: Sequence[Job], script: Sequence[Scripted], figures: Sequence[tuple[str, str]], console: Console
+) -> bool:
+    wrong = [
+        f"{job.parameters['text_prompt']!r} is {job.state.value}, not {each.ends}: {job.reason}"
+        for job, each in zip(jobs, script, strict=True)
+        if job.state.value != each.ends
+    ]
+    if dict(figures)["paid twice"] != "0":
+        wrong.append("a reference was submitted twice")
+    for line in wrong:
+        console.print(f"[red]Not as scripted:[/] {line}")
+    if not wrong:
+        console.print("[green]Every job ended as scripted.[/]")
+    return not wrong

@@ -1,0 +1,110 @@
+"""`orchestrator doctor`: is everything there that the settings name? Each fault comes with its cure."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestrator.build import Built, build, read_settings
+from orchestrator.errors import CollectFailed, ConfigurationError, OrchestratorError
+from orchestrator.models import Request
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 16
+PING_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    verdict: str  # ok | warning | fault
+    text: str
+
+
+def examine() -> list[Finding]:
+    """Looks at everything. Spends nothing; safe to call twice."""
+    try:
+        settings = read_settings()
+        built = build(settings)
+    except ConfigurationError as error:
+        return [Finding("fault", fault) for fault in error.faults]
+    except OrchestratorError as error:
+        return [Finding("fault", f"{error}: is ORCHESTRATOR_REDIS_URL right, and is the server up?")]
+    with contextlib.closing(built):
+        return [Finding("ok", "settings can be read"), *_findings(built)]
+
+
+def _findings(built: Built) -> Iterator[Finding]:
+    for look in (_redis, _broker, _accounts, _artifacts, _public_url, _workers):
+        yield from look(built)
+
+
+def _redis(built: Built) -> Iterator[Finding]:
+    facts = built.flow.store.server_facts()
+    kind = "embedded" if built.settings.redis_url is None else "given"
+    yield Finding("ok", f"Redis answers ({kind}, version {facts['version']})")
+    if facts["eviction"] != "noeviction":
+        cure = "set maxmemory-policy noeviction, or jobs may vanish"
+        yield Finding("fault", f"Redis evicts keys by {facts['eviction']}: {cure}")
+    if not facts["append_only"]:
+        yield Finding(
+            "warning", "Redis keeps no append-only file: set appendonly yes, or a restart loses jobs"
+        )
+
+
+def _broker(built: Built) -> Iterator[Finding]:
+    try:
+        built.flow.broker.ping()
+    except Exception as error:  # kombu raises whatever its transport raises
+        cure = "is ORCHESTRATOR_BROKER_URL right?"
+        yield Finding("fault", f"the broker does not answer ({type(error).__name__}): {cure}")
+    else:
+        yield Finding("ok", "the broker answers")
+
+
+def _accounts(built: Built) -> Iterator[Finding]:
+    accounts = built.settings.accounts
+    if not accounts:
+        cure = "set ORCHESTRATOR_ACCOUNTS where workers and the receiver run"
+        yield Finding("warning", f"no accounts are known in this environment: {cure}")
+    for account in accounts:
+        yield Finding("ok", f"account {account.name} of {account.provider}: {account.max_jobs} slot(s)")
+
+
+def _artifacts(built: Built) -> Iterator[Finding]:
+    artifacts = built.flow.exchange.artifacts
+    if artifacts is None:
+        return (yield Finding("ok", "artifacts are not kept, only their URLs"))
+    try:
+        artifacts.remove(artifacts.put("doctor", uuid.uuid4().hex, "", [PNG]))
+    except (CollectFailed, OSError, ImportError) as error:
+        cure = "is ORCHESTRATOR_ARTIFACTS right, and may this user write there?"
+        yield Finding("fault", f"artifacts cannot be kept: {error}: {cure}")
+    else:
+        yield Finding("ok", f"artifacts can be kept in {built.settings.artifacts_url}")
+
+
+def _public_url(built: Built) -> Iterator[Finding]:
+    url = built.settings.public_url
+    if url is None:
+        cure = "set it to have providers call back"
+        return (yield Finding("warning", f"ORCHESTRATOR_PUBLIC_URL is not set: everything is polled; {cure}"))
+    try:
+        status = built.flow.exchange.upstream.send(Request("GET", f"{url}/healthz"), PING_SECONDS).status
+    except OrchestratorError as error:
+        yield Finding(
+            "fault", f"the receiver is not reached at {url}: {error}. Is it up, and the address right?"
+        )
+    else:
+        verdict = "ok" if status == 200 else "fault"
+        yield Finding(verdict, f"the receiver at {url} answers its health check with {status}")
+
+
+def _workers(built: Built) -> Iterator[Finding]:
+    names = built.flow.broker.workers(PING_SECONDS)
+    if names:
+        yield Finding("ok", f"{len(names)} worker(s) answer: {', '.join(sorted(names))}")
+    else:
+        yield Finding("warning", "no worker answers: start one with `celery -A workers worker`")

@@ -1,0 +1,70 @@
+"""The contract of one provider API, and the state each of them has: accounts, tasks, a tally.
+
+An API file reads requests into orders, renders snapshots in the provider's words and maps refusals to the
+provider's error bodies. When things happen is the engine's business.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import ClassVar
+
+from flask import Blueprint, Response
+
+from orchestrator.simulator.model import Account, Refused, Snapshot, Task
+from orchestrator.simulator.tally import Tally
+
+
+class Api(ABC):
+    """One provider's API. `reset` must be called before use; the engine does."""
+
+    name: ClassVar[str]
+    default_email: ClassVar[str] = "demo@example.com"
+
+    accounts: dict[str, Account]
+    tasks: dict[str, Task]
+    tally: Tally
+
+    def reset(self, accounts: Mapping[str, int]) -> None:
+        """Forget everything but the given accounts and their limits. Safe to call twice."""
+        self.accounts = {email: Account(email, most) for email, most in accounts.items()}
+        self.tasks = {}
+        self.tally = Tally()
+
+    @abstractmethod
+    def blueprint(self) -> Blueprint:
+        """The routes, with `refusal` as the handler of Refused."""
+
+    @abstractmethod
+    def render(self, snapshot: Snapshot) -> dict[str, object]:
+        """A task as this API shows it, in an answer and in a callback."""
+
+    @abstractmethod
+    def refusal(self, refused: Refused) -> Response:
+        """This API's error answer."""
+
+    def callback_body(self, snapshot: Snapshot) -> bytes:
+        """The raw body of a callback; by default the task itself."""
+        return json.dumps(self.render(snapshot)).encode()
+
+    def callback_headers(self, body: bytes) -> dict[str, str]:
+        """The headers of a callback; the place to sign `body` where the provider does."""
+        return {"Content-Type": "application/json"}
+
+    @contextmanager
+    def posting(self) -> Iterator[None]:
+        """Count what happens inside as one create request."""
+        self.tally.posts += 1
+        try:
+            yield
+        except Refused as refused:
+            self.tally.refused[refused.kind] += 1
+            raise
+
+
+def reply(body: object, status: int = 200) -> Response:
+    """A JSON answer."""
+    return Response(json.dumps(body), status, mimetype="application/json")

@@ -1,0 +1,97 @@
+"""The control door, for tests and chaos: figures, a fresh start, trouble to order. Loopback only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+
+from flask import Blueprint, Response, request
+
+from orchestrator.simulator.api import Api, reply
+from orchestrator.simulator.engine import Engine, Trouble
+from orchestrator.simulator.tally import add_up
+
+
+class Control:
+    """Serves `/__stats__`, `/__reset__` and `/__control__`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def blueprint(self) -> Blueprint:
+        """The routes; callers from other machines get 403."""
+        routes = Blueprint("control", __name__)
+        routes.before_request(_refuse_strangers)
+        routes.add_url_rule("/__stats__", "stats", self.stats, methods=["GET"])
+        routes.add_url_rule("/__reset__", "reset", self.reset, methods=["POST"])
+        routes.add_url_rule("/__control__", "control", self.control, methods=["POST"])
+        return routes
+
+    def stats(self) -> Response:
+        """The tally of each API and their total."""
+        apis = self._engine.apis
+        total = add_up([api.tally for api in apis.values()])
+        return reply({"total": total.view(), "apis": {name: api.tally.view() for name, api in apis.items()}})
+
+    def reset(self) -> Response:
+        """Back to the state after the start. Safe to call twice."""
+        self._engine.reset()
+        return reply({"ok": True})
+
+    def control(self) -> Response:
+        """Order one or several kinds of trouble; 400 at the first that is unreadable."""
+        orders = request.get_json(force=True, silent=True)
+        actions = {
+            "fail": self._fail,
+            "poll_fail": self._fail_polls,
+            "foreign": self._start_foreign,
+            "runway_limit": self._limit,
+        }
+        if not isinstance(orders, Mapping) or not orders or orders.keys() - actions.keys():
+            return reply({"error": f"expected an object with some of {', '.join(actions)}", "code": 400}, 400)
+        try:
+            for name, wish in orders.items():
+                actions[name](wish)
+        except (KeyError, TypeError, ValueError) as error:
+            return reply({"error": f"{type(error).__name__}: {error}", "code": 400}, 400)
+        return reply({"ok": True})
+
+    def _fail(self, wish: Mapping[str, object]) -> None:
+        trouble = _trouble(wish)
+        trouble.accept = wish.get("accept") is True
+        self._engine.create_trouble = trouble
+
+    def _fail_polls(self, wish: Mapping[str, object]) -> None:
+        self._engine.poll_trouble = _trouble(wish)
+
+    def _start_foreign(self, wish: Mapping[str, object]) -> None:
+        email, seconds = str(wish["email"]), float(str(wish.get("seconds", 30)))
+        for _ in range(int(str(wish.get("count", 1)))):
+            self._engine.start_foreign(self._api(wish), email, seconds)
+
+    def _limit(self, wish: Mapping[str, object] | None) -> None:
+        if wish is None:
+            for api in self._engine.apis.values():
+                for account in api.accounts.values():
+                    account.runway_limit = None
+            return
+        account = self._engine.account(self._api(wish), str(wish["email"]))
+        account.runway_limit = None if wish["tasks"] is None else int(str(wish["tasks"]))
+
+    def _api(self, wish: Mapping[str, object]) -> Api:
+        """The API that `api` names; the first one where it names none."""
+        apis = self._engine.apis
+        return apis[str(wish.get("api", next(iter(apis))))]
+
+
+def _trouble(wish: Mapping[str, object]) -> Trouble:
+    status = int(str(wish["status"]))
+    if not 400 <= status <= 599:
+        raise ValueError("status must be from 400 to 599")
+    return Trouble(status, int(str(wish.get("count", 1))))
+
+
+def _refuse_strangers() -> Response | None:
+    if ip_address(request.remote_addr or "0.0.0.0").is_loopback:
+        return None
+    return reply({"error": "Forbidden", "code": 403}, 403)

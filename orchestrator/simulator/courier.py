@@ -1,0 +1,84 @@
+"""Callbacks on their way: a bounded pool of greenlets, kept-alive connections, a few tries."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from functools import partial
+
+import urllib3
+from gevent.pool import Pool
+
+from orchestrator.simulator.model import Snapshot
+from orchestrator.simulator.timers import Timers
+
+AT_ONCE = 128
+TIMEOUT_SECONDS = 5.0
+RETRY_SECONDS = (0.2, 1.0, 3.0)
+"""Waits before the further tries; real seconds, never scaled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One callback. `follow_up` is sent once this one was answered or given up."""
+
+    snapshot: Snapshot
+    follow_up: Snapshot | None = None
+    tries: int = 0
+
+
+class Courier:
+    """Delivers callbacks. What waits is held as snapshots, so that a backlog costs little memory."""
+
+    def __init__(self, timers: Timers) -> None:
+        self._timers = timers
+        self._waiting: deque[Delivery] = deque()
+        self._pool = Pool(AT_ONCE)
+        self._http = urllib3.PoolManager(num_pools=32, maxsize=AT_ONCE, retries=False)
+
+    def send(self, delivery: Delivery) -> None:
+        """Deliver soon, without waiting. Twice sends it twice."""
+        self._waiting.append(delivery)
+        if not self._pool.full():
+            self._pool.spawn(self._drain)
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Deliver now and wait for the answer; a refused one is tried again later by itself."""
+        task = delivery.snapshot.task
+        if not task.tracked:
+            return
+        if self._post(delivery.snapshot):
+            task.tally.callbacks_sent += 1
+        else:
+            task.tally.callbacks_refused += 1
+            if delivery.tries < len(RETRY_SECONDS):
+                again = replace(delivery, tries=delivery.tries + 1)
+                self._timers.after(RETRY_SECONDS[delivery.tries], partial(self.send, again))
+                return
+            task.tally.callbacks_lost += 1
+        if delivery.follow_up is not None:
+            self.send(Delivery(delivery.follow_up))
+
+    def clear(self) -> None:
+        """Forget what waits; what is on the wire goes on. Safe to call twice."""
+        self._waiting.clear()
+
+    def _drain(self) -> None:
+        while self._waiting:
+            self.deliver(self._waiting.popleft())
+
+    def _post(self, snapshot: Snapshot) -> bool:
+        order = snapshot.task.order
+        body = order.api.callback_body(snapshot)
+        try:
+            answer = self._http.request(
+                "POST",
+                order.reply_url or "",
+                body=body,
+                headers=order.api.callback_headers(body),
+                timeout=urllib3.Timeout(total=TIMEOUT_SECONDS),
+                redirect=False,
+            )
+        except (urllib3.exceptions.HTTPError, OSError, ValueError):  # ValueError: not a URL at all
+            return False
+        return 200 <= answer.status < 300

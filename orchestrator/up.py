@@ -1,0 +1,96 @@
+"""`orchestrator up`: the whole local stack until Ctrl-C; a part that dies is started again."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from orchestrator.build import read_settings
+from orchestrator.errors import ConfigurationError
+from orchestrator.local.stack import Stack, StackOptions
+from orchestrator.settings import Settings, environment, take_environment
+
+LOOK_SECONDS = 1.0
+RESTARTS_PER_MINUTE = 5
+SIMULATED_ACCOUNT = """
+[[accounts]]
+provider = "useapi_frames"
+name = "{name}"
+token = "env:SIMULATOR_TOKEN"
+email = "{name}@example.com"
+max_jobs = 5
+base_url = "{simulator}/v1/runwayml"
+"""
+
+
+def up_until_stopped(simulator: bool, workers: int, port: int, flower_port: int, console: Console) -> None:
+    """Raises: ConfigurationError, LocalError; KeyboardInterrupt ends it."""
+    if simulator:
+        take_environment({"SIMULATOR_TOKEN": f"user:0-{secrets.token_hex(12)}"})
+    elif not environment().get("ORCHESTRATOR_ACCOUNTS"):
+        raise ConfigurationError(
+            ["ORCHESTRATOR_ACCOUNTS is not set: name your accounts file, or try without one: up --simulator"]
+        )
+    stack = _stack(simulator, workers, port, flower_port)
+    with stack:
+        _announce(stack, console)
+        _watch(stack, console)
+
+
+def _stack(simulator: bool, workers: int, port: int, flower_port: int) -> Stack:
+    environ = environment()
+    folder = Path(environ.get("ORCHESTRATOR_FOLDER") or ".orchestrator")
+    accounts = folder / "simulated-accounts.toml" if simulator else Path(environ["ORCHESTRATOR_ACCOUNTS"])
+    settings = _settings_without_accounts() if simulator else read_settings()
+    stack = Stack(
+        folder,
+        StackOptions(
+            accounts=accounts,
+            artifacts=environ.get("ORCHESTRATOR_ARTIFACTS") or "file://./artifacts",
+            cwd=Path.cwd(),
+            environ=environ,
+            redis_url=settings.redis_url,
+            public_url=None if simulator else settings.public_url,
+            secret_keys=environ.get("ORCHESTRATOR_SECRET_KEYS"),
+            callbacks=simulator or settings.public_url is not None,
+            simulator=simulator,
+            workers=workers,
+            receiver_port=port,
+            flower_port=flower_port,
+        ),
+    )
+    if simulator:
+        rows = [SIMULATED_ACCOUNT.format(name=f"studio-{n}", simulator=stack.simulator_url) for n in (1, 2)]
+        accounts.write_text("".join(rows), encoding="utf-8")
+    return stack
+
+
+def _settings_without_accounts() -> Settings:
+    take_environment({"ORCHESTRATOR_ACCOUNTS": ""})
+    return read_settings()
+
+
+def _announce(stack: Stack, console: Console) -> None:
+    user, password = stack.flower_login
+    console.print(f"Receiver:  {stack.receiver_url}")
+    console.print(f"Flower:    {stack.flower_url}  (user {user}, password {password})", soft_wrap=True)
+    if stack.simulator_url:
+        console.print(f"Simulator: {stack.simulator_url}")
+        console.print(f"In another terminal: export ORCHESTRATOR_ACCOUNTS={stack.options.accounts} "
+                      "SIMULATOR_TOKEN=any", soft_wrap=True)  # fmt: skip
+    console.print(f"Logs:      {stack.folder / 'logs'}\nReady. Ctrl-C stops everything.", soft_wrap=True)
+
+
+def _watch(stack: Stack, console: Console) -> None:
+    restarts: list[float] = []
+    while True:
+        time.sleep(LOOK_SECONDS)
+        for ended in stack.poll():
+            restarts = [moment for moment in restarts if moment > time.monotonic() - 60] + [time.monotonic()]
+            console.print(f"[yellow]{ended.name} ended with code {ended.exit_code}; starting it again.[/]")
+            if len(restarts) > RESTARTS_PER_MINUTE:
+                raise ConfigurationError([f"{ended.name} keeps ending; its log says:\n{ended.log_tail}"])
+            stack.restart(ended.name)
