@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 POLLS_PER_MESSAGE = 20
-SEARCH_SECONDS = 5.0  # between two questions whether an uncertain submit arrived
-SEARCHES = 3  # a provider that denies it so often did not take it
+# When the provider is asked whether an uncertain submit arrived: seconds after the one before. A provider
+# that has denied it as often did not take it.
+SEARCH_SECONDS = (2.0, 4.0, 8.0)
 MAX_ATTEMPTS = 5  # where the account, which would say, is not known here
 
 logger = logging.getLogger("orchestrator")
@@ -78,7 +79,7 @@ class Flow:
             submission = self.exchange.submit(account, attempt, opened.parameters)
         except Uncertain as uncertain:
             _log("attempt.uncertain", attempt=attempt, error=uncertain)
-            return self.store.look_again(attempt, self.clock() + SEARCH_SECONDS)
+            return self.store.look_again(attempt, self.clock() + SEARCH_SECONDS[0])
         except ProviderError as error:
             self._settle(attempt, provider, opened.account, Failed(error), opened.failures)
             return
@@ -203,11 +204,12 @@ class Flow:
         answered, upstream_id = self.exchange.search(account, attempt.id)
         if upstream_id:
             self._submitted(attempt.id, account, upstream_id)
-        elif answered and attempt.uncertain + 1 >= SEARCHES:
+        elif answered and attempt.uncertain + 1 >= len(SEARCH_SECONDS):
             return Failed(Unavailable("the submit failed, and the provider knows nothing of it"))
         else:
-            counter = "uncertain" if answered else ""
-            self.store.look_again(attempt.id, self.clock() + SEARCH_SECONDS, counter)
+            denied = attempt.uncertain + (1 if answered else 0)
+            seconds = SEARCH_SECONDS[min(denied, len(SEARCH_SECONDS) - 1)]
+            self.store.look_again(attempt.id, self.clock() + seconds, "uncertain" if answered else "")
         return Pending()
 
     def _settle(

@@ -92,7 +92,7 @@ class Attempt:
     opened_at: float
     deadline_at: float
     upstream_id: str | None
-    uncertain: int  # how often the provider was asked in vain whether it took this attempt; -1: it did
+    uncertain: int  # how often the provider was asked in vain whether it took this attempt
     polls: int
 
 

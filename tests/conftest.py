@@ -1,4 +1,4 @@
-"""Real parts for every test: an embedded Valkey, a Celery worker, the ticker, gunicorn, Flower, the simulator.
+"""Real parts for every test: Valkey, a Celery worker, the ticker, gunicorn, Flower, the simulator.
 
 One stack serves the whole session. Tests keep out of each other's way by their own batches and prompts.
 """

@@ -716,6 +716,9 @@ def test_foreign_tasks_take_slots_but_are_nobodys(sim: Sim) -> None:
     assert [task["replyRef"] for task in listed] == [None] * 5
     eventually(lambda: sim.create("a lake").status_code == 200)
     assert sim.stats()["accepted"] == 1 and sim.stats()["tasks"] == {"RUNNING": 1}
+    listed = sim.call("GET", "/tasks/", params={"offset": 0, "limit": 10}).json()["tasks"]
+    over = [task for task in listed if task["status"] == "SUCCEEDED"]
+    assert len(over) == 5 and not any(task["artifacts"] for task in over)
 
 
 @pytest.mark.parametrize(

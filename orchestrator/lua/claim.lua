@@ -20,8 +20,10 @@ for _, member in ipairs(due) do
   redis.call('ZADD', DUE, now + push, member)
   local kind, id = string.match(member, '^(%a+):(.*)$')
   if kind == 'account' then
+    local provider, account = string.match(id, '^([^/]+)/(.*)$')
     redis.call('ZREM', DUE, member)
-    providers[string.match(id, '^([^/]+)/')] = true
+    end_rest_if_over(provider, account, now)
+    providers[provider] = true
   else
     local state = job_field(id, 'state')
     if state == 'queued' then claim_queued(id)

@@ -123,6 +123,15 @@ local function fill(provider, now, grants)
   end
 end
 
+local function end_rest(provider, account)
+  redis.call('HDEL', account_key(provider, account), 'rest_until', 'rest_reason', 'rest_message')
+end
+
+local function end_rest_if_over(provider, account, now)
+  local rest_until = redis.call('HGET', account_key(provider, account), 'rest_until')
+  if rest_until and tonumber(rest_until) <= now then end_rest(provider, account) end
+end
+
 -- Frees the slot that the attempt holds. Safe to call twice.
 local function release(attempt, now)
   local held = redis.call('HMGET', attempt_key(attempt), 'provider', 'account', 'granted')
@@ -130,7 +139,7 @@ local function release(attempt, now)
   if redis.call('ZREM', slots_key(provider, account), attempt) == 0 then return end
   redis.call('HINCRBYFLOAT', account_key(provider, account), 'busy_seconds', now - tonumber(held[3]))
   if redis.call('HGET', account_key(provider, account), 'rest_reason') == 'full' then
-    redis.call('HDEL', account_key(provider, account), 'rest_until', 'rest_reason', 'rest_message')
+    end_rest(provider, account)
   end
 end
 

@@ -27,7 +27,8 @@ MODERATED = "Text did not pass content moderation."
 def show_task(snapshot: Snapshot) -> dict[str, object]:
     """The task object of answers and callbacks alike."""
     task = snapshot.task
-    done = snapshot.phase is Phase.SUCCEEDED and Marker.EMPTY not in task.markers
+    pictured = not task.order.foreign and Marker.EMPTY not in task.markers
+    done = snapshot.phase is Phase.SUCCEEDED and pictured
     options = {"seed": 1 + task.dice % 4294967294, **task.order.parameters}
     options.pop("num_images", None)
     return {
