@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -60,25 +61,28 @@ class Artifacts:
 
     def _writing(self, path: str) -> _Writing:
         self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        return _Writing(self._files, path, atomic=not self._local)
+        return _Writing(self._files, path, local=self._local)
 
 
 class _Writing:
     """A file that appears under its name only when it is complete."""
 
-    def __init__(self, files: Any, path: str, *, atomic: bool) -> None:
+    def __init__(self, files: Any, path: str, *, local: bool) -> None:
         self._files, self._path = files, path
-        # Object stores show an object when it is complete; a file system shows it while it grows.
-        self._growing = path if atomic else f"{path}.{uuid.uuid4().hex[:8]}.part"
-        self._file = files.open(self._growing, "wb")
+        self._growing = f"{path}.{uuid.uuid4().hex[:8]}.part" if local else None
+        # Closing an object of an object store is keeping it: it is opened only when all is here.
+        self._file = files.open(self._growing, "wb") if local else tempfile.TemporaryFile()
         self._kept = False
 
     def write(self, chunk: bytes) -> None:
         self._file.write(chunk)
 
     def keep(self) -> None:
-        self._file.close()
-        if self._growing != self._path:
+        if self._growing is None:
+            self._file.seek(0)
+            self._files.pipe_file(self._path, self._file.read())
+        else:
+            self._file.close()
             self._files.mv(self._growing, self._path)
         self._kept = True
 
@@ -86,8 +90,8 @@ class _Writing:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._kept:
-            self._file.close()
+        self._file.close()
+        if self._growing and not self._kept:
             self._files.rm(self._growing)
 
 

@@ -80,14 +80,13 @@ class Broker:
     def submit(self, messages: Sequence[Message]) -> None:
         """Ask a worker to submit these granted attempts."""
         for message in messages:
-            self._send(message, SUBMIT, SUBMIT_QUEUE, message.options)
+            options = message.options if message.attempt == 1 else _started(message.options)
+            self._send(message, SUBMIT, SUBMIT_QUEUE, options)
 
     def finish(self, messages: Sequence[Message]) -> None:
         """Ask a worker to finish these jobs as the tasks they are."""
         for message in messages:
-            # `expires` bounds the start of a job, not its wait.
-            options = {name: value for name, value in message.options.items() if name != "expires"}
-            self._send(message, FINISH, FINISH_QUEUE, options)
+            self._send(message, FINISH, FINISH_QUEUE, _started(message.options))
 
     def refuse(self, message: Message, reason: str) -> None:
         """Let a task that could not become a job fail as itself, for its links and chords to see."""
@@ -112,24 +111,34 @@ class Broker:
         return [name for answer in answers for name in answer]
 
     def _send(self, message: Message, phase: str, queue: str, options: Mapping[str, Any]) -> None:
-        amqp = self.app.amqp
+        headers = {**(options.get("headers") or {}), PHASE: phase, ATTEMPT: message.attempt}
+        try:
+            task = self._task(message, options)
+            with self.app.producer_or_acquire() as producer:
+                self.app.amqp.send_task_message(producer, GENERATE, task, queue=queue, headers=headers)
+        except OperationalError as error:
+            _postponed(phase, error)
+        except Exception:  # one message that cannot be made must not hold up the others
+            logger.exception("publish.failed job=%s phase=%s", message.job_id, phase)
+
+    def _task(self, message: Message, options: Mapping[str, Any]) -> Any:
         stamps = {name: options["stamps"][name] for name in options.get("stamped_headers") or ()}
         plain = {name: value for name, value in options.items() if name not in ("stamps", "headers")}
-        task = amqp.as_task_v2(
+        parameters = dict(message.parameters)
+        return self.app.amqp.as_task_v2(
             message.job_id,
             GENERATE,
-            [message.provider, dict(message.parameters)],
+            [message.provider, parameters],
             {},
-            argsrepr=_shown((message.provider, dict(message.parameters))),
+            argsrepr=_shown(message.provider, parameters),
             **plain,
             **stamps,
         )
-        headers = {**(options.get("headers") or {}), PHASE: phase, ATTEMPT: message.attempt}
-        try:
-            with self.app.producer_or_acquire() as producer:
-                amqp.send_task_message(producer, GENERATE, task, queue=queue, headers=headers)
-        except OperationalError as error:
-            _postponed(phase, error)
+
+
+def _started(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a job that was started: `expires` bounds the start, not the wait and not another attempt."""
+    return {name: value for name, value in options.items() if name != "expires"}
 
 
 def _postponed(what: str, error: Exception) -> None:
@@ -171,9 +180,8 @@ def _listed(signatures: Any) -> list[Any]:
     return list(signatures) if isinstance(signatures, list | tuple) else [signatures]
 
 
-def _shown(arguments: tuple[str, dict[str, Any]]) -> str:
+def _shown(provider: str, parameters: Mapping[str, Any]) -> str:
     """The task's arguments as Flower shows them: prompts shortened, e-mail addresses masked."""
-    provider, parameters = arguments
     shown = {name: _shortened(value) for name, value in parameters.items() if name != "email"}
     return EMAIL.sub("<e-mail>", repr((provider, shown)))
 

@@ -16,6 +16,7 @@ import click
 from marshmallow import fields
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.client import Orchestrator
 from orchestrator.doctor import examine
@@ -27,7 +28,8 @@ from orchestrator.retry import UNTIL_RESUMED
 from orchestrator.schemas import moment, shown
 from orchestrator.up import up_until_stopped
 
-console = Console()
+console = Console(markup=False, highlight=False)  # prompts and errors are a stranger's words
+MARKS = {"ok": Text("✓", "green"), "warning": Text("!", "yellow"), "fault": Text("✗", "red")}
 
 
 def _plainly(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -159,8 +161,7 @@ def doctor() -> None:
     """Check the settings and everything they name, and say what to mend."""
     findings = examine()
     for finding in findings:
-        mark = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "fault": "[red]✗[/]"}[finding.verdict]
-        console.print(f"{mark} {finding.text}", soft_wrap=True)
+        console.print(MARKS[finding.verdict], finding.text, soft_wrap=True)
     if any(finding.verdict == "fault" for finding in findings):
         raise SystemExit(1)
 
@@ -196,9 +197,9 @@ def _show_job(orchestrator: Orchestrator, job_id: str, as_json: bool) -> None:
     table = Table(show_header=False, box=None)
     for name, value in view.items():
         if value not in (None, {}, ""):
-            table.add_row(f"[bold]{name}[/]", value if isinstance(value, str) else json.dumps(value))
+            table.add_row(Text(name, "bold"), value if isinstance(value, str) else json.dumps(value))
     for attempt in attempts:
-        table.add_row(f"[bold]attempt {attempt.pop('number')}[/]", json.dumps(attempt))
+        table.add_row(Text(f"attempt {attempt.pop('number')}", "bold"), json.dumps(attempt))
     console.print(table)
 
 

@@ -37,6 +37,9 @@ class ConfigurationError(OrchestratorError):
         lines = "\n".join(f"  - {fault}" for fault in faults)
         super().__init__(f"{len(faults)} thing(s) to mend before this can start:\n{lines}")
 
+    def __reduce__(self) -> tuple[type[ConfigurationError], tuple[list[str]]]:
+        return type(self), (self.faults,)
+
 
 class ProviderError(OrchestratorError):
     """Something a provider answered, or did not answer. E-mail addresses in the message are masked."""

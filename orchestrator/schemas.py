@@ -12,7 +12,7 @@ from orchestrator.errors import Invalid
 from orchestrator.models import Job
 
 NAME = validate.Regexp(
-    r"^[A-Za-z0-9][A-Za-z0-9 _.:-]{0,99}$",
+    r"^[A-Za-z0-9][A-Za-z0-9 _.:-]{0,99}\Z",
     error="Must be 1 to 100 letters, digits, spaces or _ . : - and begin with a letter or digit.",
 )
 
@@ -43,7 +43,8 @@ def faults(error: ValidationError, values: Any) -> str:
     """Every fault of a marshmallow error in one line."""
     messages = error.normalized_messages()  # type: ignore[no-untyped-call]
     return "; ".join(
-        f"{_named(field, values)}: {' '.join(_flat(texts))}" for field, texts in sorted(messages.items())
+        f"{_named(field, values)}: {' '.join(_flat(texts))}"
+        for field, texts in sorted(messages.items(), key=str)
     )
 
 
@@ -79,6 +80,7 @@ def shown(job: Job) -> dict[str, Any]:
         "ended_at": moment(job.ended_at),
         "parameters": {name: value for name, value in job.parameters.items() if name != "email"},
         "error": job.error,
+        "reason": job.reason or None,
         "result": job.result,
     }
 

@@ -6,6 +6,7 @@ Everything that is wrong is reported together, each with its cure.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -66,7 +67,7 @@ class Settings:
         accounts_path = env.str("ACCOUNTS", "")
         folder = env.str("FOLDER", "") or DEFAULT_FOLDER
         faults = _sealed(env)
-        if public_url and not secret_keys and not faults:
+        if public_url and not secret_keys and not any("SECRET_KEYS" in fault for fault in faults):
             faults.append(
                 "ORCHESTRATOR_SECRET_KEYS is not set, but ORCHESTRATOR_PUBLIC_URL asks for callbacks, which "
                 "must be signed: set it to the output of `openssl rand -hex 32`"
@@ -115,9 +116,16 @@ def _is_broker_url(url: str) -> None:
         raise ValidationError("is not a URL; give one such as amqp://user:password@host//")
 
 
+def _is_http_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
 def _is_public_url(url: str) -> None:
-    parts = urlsplit(url)
-    if url and (parts.scheme not in ("http", "https") or not parts.netloc):
+    if url and not _is_http_url(url):
         raise ValidationError(
             f"is {url!r}, which providers cannot call: "
             "give the address they reach us at, as in https://jobs.example.com"
@@ -136,17 +144,20 @@ def _are_long_enough(keys: list[str]) -> None:
 def _accounts(path: str, providers: Mapping[str, ProviderFacts], faults: list[str]) -> tuple[Account, ...]:
     try:
         with open(path, "rb") as file:
-            rows = tomllib.load(file).get("accounts", [])
+            rows = tomllib.load(file).get("accounts")
     except OSError as error:
         faults.append(f"ORCHESTRATOR_ACCOUNTS: cannot read {path}: {error.strerror}")
         return ()
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         faults.append(f"ORCHESTRATOR_ACCOUNTS: {path} is not TOML: {error}")
+        return ()
+    if not rows or not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        faults.append(f"ORCHESTRATOR_ACCOUNTS: {path} has no accounts: begin each with a line [[accounts]]")
         return ()
     accounts = [_account(row, place, providers, faults) for place, row in enumerate(rows, 1)]
     found = [account for account in accounts if account]
-    names = [(account.provider, account.name) for account in found]
-    for name in sorted({name for name in names if names.count(name) > 1}):
+    names = [(row.get("provider"), row["name"]) for row in rows if "name" in row]
+    for name in dict.fromkeys((str(of), str(name)) for of, name in names if names.count((of, name)) > 1):
         faults.append(f"accounts file: two accounts of {name[0]} are named {name[1]!r}: rename one")
     return tuple(found)
 
@@ -166,20 +177,25 @@ def _account(
         )
         return None
     name = row.get("name")
-    if not isinstance(name, str) or not name or not all(c.isalnum() or c in "-_." for c in name):
-        faults.append(f"{where}: name must be letters, digits, '-', '_' or '.', for example \"studio-1\"")
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]{1,64}", name):
+        faults.append(
+            f"{where}: name must be letters, digits, '-', '_' or '.', at most 64, for example \"studio-1\""
+        )
     known = {*ACCOUNT_TEXTS, *ACCOUNT_NUMBERS, *facts.account_fields}
     for key in sorted(set(row) - known):
         faults.append(f"{where}: {key!r} is not known; known are {', '.join(sorted(known))}")
-    token = _secret(row.get("token"), where, bool(row.get("allow_plain_secrets")), faults)
+    allow_plain = row.get("allow_plain_secrets", False)
+    if not isinstance(allow_plain, bool):
+        faults.append(f"{where}: allow_plain_secrets is {allow_plain!r}; it must be true or false")
+    token = _secret(row.get("token"), where, allow_plain is True, faults)
     numbers = {key: _number(row, key, facts, where, faults) for key in ACCOUNT_NUMBERS}
     fields = {key: row[key] for key in facts.account_fields if key in row}
     for key, value in fields.items():
         if not isinstance(value, facts.account_fields[key]):
             faults.append(f"{where}: {key} is {value!r}, not a {facts.account_fields[key].__name__}")
     base_url = str(row.get("base_url", facts.base_url)).rstrip("/")
-    if urlsplit(base_url).scheme not in ("http", "https"):
-        faults.append(f"{where}: base_url is {base_url!r}; it must begin with https://")
+    if not _is_http_url(base_url):
+        faults.append(f"{where}: base_url is {base_url!r}; it must begin with https:// and name a host")
     if len(faults) > before:
         return None
     whole = {key: int(numbers[key]) for key in ("max_jobs", "max_attempts")}
@@ -193,7 +209,7 @@ def _number(row: Mapping[str, Any], key: str, facts: ProviderFacts, where: str, 
     kind, lowest, highest, default = ACCOUNT_NUMBERS[key]
     value = row.get(key, facts.defaults.get(key, default))
     right_kind = isinstance(value, int | float) and not isinstance(value, bool)
-    if not right_kind or (kind is int and value != int(value)) or not lowest <= value <= highest:
+    if not right_kind or not lowest <= value <= highest or (kind is int and value != int(value)):
         faults.append(f"{where}: {key} is {value!r}; it must be {kind.__name__} from {lowest} to {highest}")
         return default
     return float(value)
@@ -204,15 +220,20 @@ def _secret(value: Any, where: str, allow_plain: bool, faults: list[str]) -> Sec
     text = value if isinstance(value, str) else ""
     kind, _, rest = text.partition(":")
     if kind == "env" and rest:
-        if not os.environ.get(rest):
+        token = os.environ.get(rest, "").strip()
+        if not token:
             faults.append(f"{where}: token is to come from the environment variable {rest}, which is not set")
-        return Secret(os.environ.get(rest, ""))
+        return Secret(token)
     if kind == "file" and rest:
         try:
-            return Secret(Path(rest).read_text().strip())
-        except OSError as error:
-            faults.append(f"{where}: token: cannot read {rest}: {error.strerror}")
+            token = Path(rest).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
+            faults.append(f"{where}: token: cannot read {rest}: {reason}")
             return Secret("")
+        if not token:
+            faults.append(f"{where}: token: {rest} is empty")
+        return Secret(token)
     if not text:
         faults.append(f'{where}: token is missing: give "env:NAME" or "file:PATH"')
     elif not allow_plain:

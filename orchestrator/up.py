@@ -90,7 +90,9 @@ def _watch(stack: Stack, console: Console) -> None:
         time.sleep(LOOK_SECONDS)
         for ended in stack.poll():
             restarts = [moment for moment in restarts if moment > time.monotonic() - 60] + [time.monotonic()]
-            console.print(f"[yellow]{ended.name} ended with code {ended.exit_code}; starting it again.[/]")
+            console.print(
+                f"{ended.name} ended with code {ended.exit_code}; starting it again.", style="yellow"
+            )
             if len(restarts) > RESTARTS_PER_MINUTE:
                 raise ConfigurationError([f"{ended.name} keeps ending; its log says:\n{ended.log_tail}"])
             stack.restart(ended.name)

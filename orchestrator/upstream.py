@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import http.cookiejar
 import ipaddress
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from ssl import SSLCertVerificationError
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import NewConnectionError
+from urllib3.exceptions import LocationValueError, NewConnectionError
 
 from orchestrator.errors import CollectFailed, Uncertain, Unreachable
 from orchestrator.models import Reply, Request
@@ -20,6 +22,14 @@ POOL_SIZE = 128  # connections kept per host
 MAX_REPLY_BYTES = 8 * 2**20
 MAX_ARTIFACT_BYTES = 64 * 2**20
 CHUNK_BYTES = 64 * 2**10
+NEVER_SENT = (
+    requests.ConnectTimeout,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidHeader,
+    requests.exceptions.InvalidJSONError,
+    LocationValueError,
+    UnicodeEncodeError,
+)
 TEXT_CHARACTERS = 500
 
 
@@ -29,6 +39,8 @@ class Upstream:
     def __init__(self) -> None:
         self._session = requests.Session()
         self._session.trust_env = False
+        # One session serves every account: a cookie of one must not reach another.
+        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
         self._session.headers["User-Agent"] = "orchestrator"
         adapter = HTTPAdapter(pool_connections=POOL_SIZE, pool_maxsize=POOL_SIZE, max_retries=0)
         self._session.mount("http://", adapter)
@@ -79,17 +91,23 @@ class Upstream:
                 if response.status_code != 200:
                     raise CollectFailed(f"fetching the picture was answered with {response.status_code}")
                 yield _capped(response)
-        except requests.RequestException as error:
+        except (requests.RequestException, LocationValueError) as error:
             raise CollectFailed(f"fetching the picture failed ({type(error).__name__})") from None
 
 
 def may_fetch(url: str, hosts: Sequence[str], base_url: str) -> bool:
     """Whether an artifact URL may be fetched: the provider's hosts over HTTPS, or the account's own host."""
-    parts, base = urlsplit(url), urlsplit(base_url)
+    if "\\" in url:  # urlsplit takes it for a letter of the host, urllib3 for the host's end
+        return False
+    try:
+        parts, base = urlsplit(url), urlsplit(base_url)
+        port = parts.port
+    except ValueError:
+        return False
     if (parts.scheme, parts.netloc) == (base.scheme, base.netloc):
         return True
     host = parts.hostname or ""
-    if parts.scheme != "https" or parts.username or parts.port not in (None, 443) or _is_address(host):
+    if parts.scheme != "https" or parts.username or port not in (None, 443) or _is_address(host):
         return False
     return any(host.endswith(suffix) if suffix.startswith(".") else host == suffix for suffix in hosts)
 
@@ -116,10 +134,10 @@ def _capped(response: requests.Response) -> Iterator[bytes]:
 
 def _translated(error: Exception) -> Unreachable | Uncertain:
     """What a failed exchange means. A connection that was never made cannot have carried a request."""
-    never_connected = isinstance(error, requests.ConnectTimeout | requests.exceptions.InvalidURL) or (
-        isinstance(error, requests.ConnectionError) and isinstance(_reason(error), NewConnectionError)
-    )
-    if never_connected or isinstance(error, requests.exceptions.SSLError):
+    reason = _reason(error) if isinstance(error, requests.ConnectionError) else None
+    # The handshake comes before the request; any other TLS trouble may come after it.
+    wrong_host = any(isinstance(each, SSLCertVerificationError) for each in getattr(reason, "args", ()))
+    if isinstance(error, NEVER_SENT) or isinstance(reason, NewConnectionError) or wrong_host:
         return Unreachable(f"no connection ({type(error).__name__})")
     return Uncertain(f"no answer ({type(error).__name__})")
 
@@ -133,7 +151,7 @@ def _reply(response: requests.Response, content: bytes) -> Reply:
     response._content = content
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     headers = {name.lower(): value for name, value in response.headers.items()}
     text = content[: 4 * TEXT_CHARACTERS].decode("utf-8", "replace")[:TEXT_CHARACTERS]

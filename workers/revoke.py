@@ -14,10 +14,11 @@ def hook(cancel: Callable[[str], object]) -> None:
     celerys_own = Panel.data["revoke"]
 
     def revoke(state: Any, task_id: str | list[str], **options: Any) -> Any:
-        answer = celerys_own(state, task_id, **options)
         ids = [task_id] if isinstance(task_id, str) else list(task_id)
-        # Cancelling asks the provider; the consumer that runs this command must not wait for that.
-        threading.Thread(target=lambda: [cancel(each) for each in ids], daemon=True).start()
-        return answer
+        try:
+            return celerys_own(state, task_id, **options)
+        finally:
+            # Cancelling asks the provider; the consumer that runs this command must not wait for that.
+            threading.Thread(target=lambda: [cancel(each) for each in ids], daemon=True).start()
 
     Panel.data["revoke"] = revoke

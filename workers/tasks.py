@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from celery import Celery, Task, states
 from celery.exceptions import Ignore
 from celery.result import AsyncResult
 from celery.signals import task_revoked
+from celery.utils.time import maybe_make_aware
+from celery.worker.request import Request
 
 from orchestrator.broker import (
     ATTEMPT,
@@ -24,7 +26,7 @@ from orchestrator.broker import (
     TICK,
     task_options,
 )
-from orchestrator.errors import JobCancelled, JobFailed, OrchestratorError
+from orchestrator.errors import EMAIL, JobCancelled, JobFailed, OrchestratorError
 from orchestrator.flow import Flow
 from orchestrator.intake import new_job
 from orchestrator.models import Message
@@ -53,6 +55,18 @@ class _Shown:
         return f"{brought}; {self.result['seconds']} s, {self.result['account']}"
 
 
+class _Request(Request):  # type: ignore[misc]
+    """Events show the arguments by these texts; in a message that we did not send they are unmasked."""
+
+    @property
+    def argsrepr(self) -> str:
+        return EMAIL.sub("<e-mail>", self._argsrepr or "")
+
+    @property
+    def kwargsrepr(self) -> str:
+        return EMAIL.sub("<e-mail>", self._kwargsrepr or "")
+
+
 class Generate(Task):  # type: ignore[misc]
     """One job, from enqueue to result, under one id. It runs twice and waits in between without a worker.
 
@@ -62,6 +76,7 @@ class Generate(Task):  # type: ignore[misc]
     """
 
     name = GENERATE
+    Request = _Request
     typing = False
     throws = (JobFailed, JobCancelled, OrchestratorError)
     acks_late = True
@@ -79,6 +94,7 @@ class Generate(Task):  # type: ignore[misc]
         that the canvas it is a part of sees it.
         """
         task_id = task_id or str(uuid.uuid4())
+        options["expires"] = _expires(options.get("expires"))
         parent = self.app.current_worker_task
         if parent:
             options["root_id"] = options.get("root_id") or parent.request.root_id or parent.request.id
@@ -104,7 +120,8 @@ class Generate(Task):  # type: ignore[misc]
             return self._finish()
         if phase == REFUSED:
             raise JobFailed(request.get(REASON))
-        self._record(request.id, args, kwargs, request.as_execution_options())
+        options = {**request.as_execution_options(), "ignore_result": request.ignore_result or None}
+        self._record(request.id, args, kwargs, options)
         raise Ignore("recorded")
 
     def after_return(
@@ -157,6 +174,8 @@ def _asked(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any, di
     """Provider, parameters and job options of a call, with a chain's previous result merged in."""
     options = dict(kwargs)
     positional = list(args)
+    if positional and isinstance(positional[-1], str) and not {"provider", "parameters"} & options.keys():
+        positional.append({})  # `generate.s(provider)`: all parameters come from the task before
     parameters = (
         options.pop("parameters") if "parameters" in options else positional.pop() if positional else {}
     )
@@ -167,6 +186,15 @@ def _asked(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any, di
     return provider, parameters, options
 
 
+def _expires(expires: Any) -> str | None:
+    """The moment as text. Seconds count from the call, not from a message that is sent later."""
+    if isinstance(expires, int | float):
+        expires = datetime.fromtimestamp(flow.clock() + expires, UTC)
+    if isinstance(expires, datetime):
+        expires = maybe_make_aware(expires, app.timezone).isoformat()
+    return expires or None
+
+
 def _start_at(options: Mapping[str, Any]) -> float:
     """`countdown` and `eta` in unix seconds: they wait in the due list, never in a worker."""
     if options.get("countdown"):
@@ -174,7 +202,7 @@ def _start_at(options: Mapping[str, Any]) -> float:
     eta = options.get("eta")
     if isinstance(eta, str):
         eta = datetime.fromisoformat(eta)
-    return float(eta.timestamp()) if eta else 0.0
+    return float(maybe_make_aware(eta, app.timezone).timestamp()) if eta else 0.0
 
 
 generate: Generate = app.register_task(Generate())

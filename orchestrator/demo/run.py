@@ -12,6 +12,7 @@ from typing import Any
 import requests
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.client import Batch, Orchestrator
 from orchestrator.demo.gallery import Card, Picture, render
@@ -54,7 +55,10 @@ def run(folder: Path, stay: bool, console: Console) -> bool:
     )
     stack = Stack(folder / "run", options)
     _write_accounts(options.accounts, str(stack.simulator_url))
-    console.print("Starting Valkey, the provider simulator, a worker, the ticker, the receiver and Flower …")
+    console.print(
+        "Starting Valkey, the provider simulator, a worker, the ticker, the receiver and Flower …",
+        soft_wrap=True,
+    )
     with stack:
         take_environment({**stack.environment, "DEMO_TOKEN": options.environ["DEMO_TOKEN"]})
         with Orchestrator.from_env() as orchestrator:
@@ -75,7 +79,7 @@ def _play(orchestrator: Orchestrator, stack: Stack, folder: Path, console: Conso
     try:
         batch.wait(timeout=PATIENCE_SECONDS, progress=True)
     except TimeoutError:
-        console.print(f"[red]Not over after {PATIENCE_SECONDS:.0f} s: {_words(batch.counts())}[/]")
+        console.print(f"Not over after {PATIENCE_SECONDS:.0f} s: {_words(batch.counts())}", style="red")
     jobs = orchestrator.flow.store.jobs([job.id for job in batch.jobs()])
     figures = _figures(orchestrator, stack, batch, jobs)
     page = folder / "index.html"
@@ -125,7 +129,7 @@ def _words(counts: Mapping[str, int]) -> str:
 def _table(figures: Sequence[tuple[str, str]]) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2))
     for name, value in figures:
-        table.add_row(f"[bold]{name}[/]", value)
+        table.add_row(Text(name, "bold"), value)
     return table
 
 
@@ -163,7 +167,7 @@ def _as_scripted(
     if dict(figures)["paid twice"] != "0":
         wrong.append("a reference was submitted twice")
     for line in wrong:
-        console.print(f"[red]Not as scripted:[/] {line}")
+        console.print(f"Not as scripted: {line}", style="red")
     if not wrong:
-        console.print("[green]Every job ended as scripted.[/]")
+        console.print("Every job ended as scripted.", style="green")
     return not wrong

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from marshmallow import ValidationError, fields, pre_load, validate
+from marshmallow import ValidationError, fields, validate
 
 from orchestrator import errors
 from orchestrator.errors import ProviderError, Uncertain
@@ -59,6 +60,10 @@ NO_CREDIT = "not have enough credits"
 MAX_JOBS_UPSTREAM = 10  # valid range of maxJobs: 1…10
 
 
+def _refused(_: Any) -> None:
+    raise ValidationError("The orchestrator sets this itself: leave it out.")
+
+
 class FramesParameters(Parameters):
     """https://useapi.net/docs/api-runwayml-v1/post-runwayml-frames-create, plus the newer num_images."""
 
@@ -75,15 +80,9 @@ class FramesParameters(Parameters):
     imageAssetId2 = fields.String(validate=validate.Length(1, 1024))
     imageAssetId3 = fields.String(validate=validate.Length(1, 1024))
 
-    @pre_load
-    def refuse_reply_fields(self, values: Any, **_: Any) -> Any:
-        """`replyUrl` and `replyRef` are how the orchestrator hears of its own jobs."""
-        taken = {"replyUrl", "replyRef"} & set(values if isinstance(values, Mapping) else ())
-        if taken:
-            raise ValidationError(
-                {name: ["The orchestrator sets this itself: leave it out."] for name in taken}
-            )
-        return values
+    # How the orchestrator hears of its own jobs; declared so that the refusal can say why.
+    replyUrl = fields.Raw(validate=_refused)
+    replyRef = fields.Raw(validate=_refused)
 
 
 class UseapiFrames(Provider):
@@ -154,8 +153,15 @@ class UseapiFrames(Provider):
         )
 
     def read_search(self, body: Any) -> Mapping[str, str]:
-        rows = body if isinstance(body, list) else (body or {}).get("tasks", [])
-        return {row["replyRef"]: row["taskId"] for row in rows if row.get("replyRef") and row.get("taskId")}
+        rows = body.get("tasks") if isinstance(body, Mapping) else body
+        if not isinstance(rows, list):
+            raise errors.Malformed("no list of tasks in the body")
+        found = [(row.get("replyRef"), row.get("taskId")) for row in rows if isinstance(row, Mapping)]
+        return {
+            reference: task_id
+            for reference, task_id in found
+            if isinstance(reference, str) and isinstance(task_id, str) and reference and task_id
+        }
 
 
 def _headers(account: Account) -> dict[str, str]:
@@ -186,7 +192,8 @@ def _reference(body: Mapping[str, Any]) -> str | None:
 def _outcome(task: Mapping[str, Any]) -> Outcome:
     word = str(task.get("status") or "").upper()
     if word == "SUCCEEDED":
-        artifacts = task.get("artifacts") or []
+        artifacts = task.get("artifacts")
+        artifacts = artifacts if isinstance(artifacts, list) else []
         urls = tuple(str(each["url"]) for each in artifacts if isinstance(each, Mapping) and each.get("url"))
         return Succeeded(urls) if urls else Failed(errors.Unavailable("SUCCEEDED, but without artifacts"))
     if word == "FAILED":
@@ -197,9 +204,10 @@ def _outcome(task: Mapping[str, Any]) -> Outcome:
 def _failure(error: Any) -> ProviderError:
     """The error of a failed task: an object with a reason, sometimes a plain text, sometimes nothing."""
     reason = str(error.get("reason") or "") if isinstance(error, Mapping) else ""
-    message = _message({"error": error}) or "the task failed without a reason"
+    message = _message({"error": error})
     if not reason:
-        return errors.Unavailable(message)
+        return errors.Unavailable(message or "the task failed without a reason")
+    message = message or "the task failed"
     family = next((family for prefix, family in FAILURES if reason.startswith(prefix)), errors.Rejected)
     return family(f"{message} ({reason})")
 
@@ -216,8 +224,8 @@ def _message(body: Any) -> str:
 
 def _progress(ratio: Any) -> float | None:
     try:
-        return float(ratio)
-    except (TypeError, ValueError):
+        return float(ratio) if math.isfinite(float(ratio)) else None
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

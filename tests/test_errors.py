@@ -1,0 +1,97 @@
+"""The error tree is what its docstring draws, and an error survives its way through Redis and Celery."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+
+import pytest
+
+from orchestrator import errors
+from orchestrator.errors import ConfigurationError, OrchestratorError, ProviderError, describe, revive
+from orchestrator.models import Secret, State
+
+PROVIDER_FAMILIES = {
+    "Transient": {"Unavailable", "Unreachable"},
+    "Busy": {"AccountFull", "TooMany"},
+    "AccountError": {"Unauthorized", "OutOfCredit", "QuotaSpent", "Broken"},
+    "Rejected": {"Invalid", "Moderated", "Unsupported"},
+    "Uncertain": set(),
+}
+
+
+def classes() -> dict[str, type]:
+    return {
+        name: value
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, OrchestratorError)
+    }
+
+
+def test_the_docstring_draws_every_error_and_no_other():
+    drawing = errors.__doc__.split("A `ProviderError` crosses")[0]
+    left = "\n".join(re.split(r"\s{3,}(?=[a-z])", line)[0] for line in drawing.splitlines()[1:])
+    assert set(re.findall(r"\b[A-Z]\w+", left)) - {"POST", "Redis"} == set(classes())
+
+
+@pytest.mark.parametrize(("family", "children"), PROVIDER_FAMILIES.items())
+def test_every_provider_error_is_in_the_family_that_decides_for_it(family, children):
+    parent = classes()[family]
+    assert parent.__mro__[1] is ProviderError
+    assert {child.__name__ for child in parent.__subclasses__()} == children
+
+
+@pytest.mark.parametrize("name", sorted(n for n, c in classes().items() if issubclass(c, ProviderError)))
+def test_a_provider_error_survives_being_described_as_json(name):
+    error = classes()[name]("it did not work", http_status=418)
+    revived = revive(json.loads(json.dumps(describe(error))))
+    assert (type(revived), str(revived), revived.http_status) == (type(error), "it did not work", 418)
+
+
+@pytest.mark.parametrize("kind", ["NoSuchKind", "JobFailed", "dict"])
+def test_a_kind_that_is_no_provider_error_comes_back_as_plain_provider_error(kind):
+    assert type(revive({"kind": kind, "message": "m"})) is ProviderError
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("Account bob@example.com is busy", "Account <e-mail> is busy"),  # useapi's first 429
+        # inside a task id, whose `-task` could belong to the address
+        ("user:1-runwayml:b.o+b@ex-a.co.uk-task:7", "user:1-runwayml:<e-mail>:7"),
+        ("a@b.com and c@d.org", "<e-mail> and <e-mail>"),  # every one
+        ("5 @ 3.5 per image", "5 @ 3.5 per image"),  # no e-mail at all
+    ],
+)
+def test_e_mail_addresses_never_show(message, shown):
+    error = errors.AccountFull(message)
+    assert (str(error), error.message, describe(error)["message"]) == (shown, shown, shown)
+    assert error.args == (shown,)  # Celery stores the arguments
+
+
+def test_a_configuration_error_says_every_fault():
+    error = ConfigurationError(["a is wrong", "b is missing"])
+    assert error.faults == ["a is wrong", "b is missing"]
+    assert str(error) == "2 thing(s) to mend before this can start:\n  - a is wrong\n  - b is missing"
+
+
+def test_a_provider_error_can_be_pickled_with_what_it_knows():
+    again = pickle.loads(pickle.dumps(errors.TooMany("later", http_status=429, wait_seconds=7.5)))
+    assert (type(again), str(again)) == (errors.TooMany, "later")
+    assert (again.http_status, again.wait_seconds) == (429, 7.5)
+
+
+def test_a_configuration_error_can_be_pickled():
+    error = ConfigurationError(["a is wrong", "b is missing"])
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_a_secret_shows_only_when_it_is_asked():
+    secret = Secret("hunter2")
+    assert secret.reveal() == "hunter2"
+    assert "hunter2" not in f"{secret} {secret!r} {[secret]}"
+
+
+def test_three_states_are_ends():
+    assert {state.value for state in State if state.ended} == {"succeeded", "failed", "cancelled"}
