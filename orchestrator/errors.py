@@ -3,7 +3,7 @@
 OrchestratorError
 ├─ ConfigurationError                            at start; lists everything that is wrong
 ├─ ProviderError                                 provider, account, http status
-│  ├─ Transient      Unavailable · Unreachable                    again after backoff; counts
+│  ├─ Transient      Unavailable · Unreachable · BadOutput        again after backoff; counts
 │  ├─ Busy           AccountFull · TooMany                        back to the lane; does not count
 │  ├─ AccountError   Unauthorized · OutOfCredit · QuotaSpent · Broken
 │  │                                             rest the account, again elsewhere; does not count
@@ -63,6 +63,10 @@ class Unavailable(Transient):
 
 class Unreachable(Transient):
     """No connection was made: nothing can have arrived."""
+
+
+class BadOutput(Transient):
+    """The provider rejected its own output. Worth one more try: each is paid for."""
 
 
 class Busy(ProviderError):

@@ -182,7 +182,9 @@ class Exchange:
 
 def _read_error(provider: Provider, reply: Reply) -> ProviderError:
     error = provider.read_error(reply)
-    error.wait_seconds = retry_after_seconds(reply.headers.get("retry-after"), datetime.now(UTC))
+    asked = retry_after_seconds(reply.headers.get("retry-after"), datetime.now(UTC))
+    if asked is not None:
+        error.wait_seconds = asked
     return error
 
 

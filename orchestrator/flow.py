@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import retry
 from orchestrator.errors import (
+    BadReference,
     CollectFailed,
     JobCancelled,
     JobFailed,
@@ -29,10 +30,12 @@ from orchestrator.models import (
     NewJob,
     Outcome,
     Pending,
+    Report,
     State,
     Succeeded,
     attempt_id,
 )
+from orchestrator.signatures import Reference
 
 if TYPE_CHECKING:
     from orchestrator.broker import Broker
@@ -95,19 +98,28 @@ class Flow:
         Raises: KeyError for an unknown provider; CallbackRefused; StoreUnavailable.
         """
         translator = self.exchange.providers[provider]
-        now = self.clock()
-        reference, report = self.exchange.read_callback(translator, text, headers, raw_body, now)
-        attempt, account = reference.attempt_id, reference.account
+        reference, report = self.exchange.read_callback(translator, text, headers, raw_body, self.clock())
+        delivery = translator.delivery_id(headers)
+        if delivery and self.store.is_replay(provider, delivery):
+            raise Stale("this delivery was taken already")
+        word = self._receive(provider, reference, report)
+        if word == "mismatch":
+            raise BadReference("the body tells of another generation")
+        if delivery:
+            self.store.remember_delivery(provider, delivery)
+        return word
+
+    def _receive(self, provider: str, reference: Reference, report: Report) -> str:
+        attempt, account, upstream_id = reference.attempt_id, reference.account, report.upstream_id
         if isinstance(report.outcome, Pending):
             self.store.count(provider, "callbacks")
             if known := self.exchange.accounts.get((provider, account)):
-                self.store.submitted(attempt, report.upstream_id, now + known.net_seconds)
+                self.store.submitted(attempt, upstream_id, self.clock() + known.net_seconds)
             return "pending"
         failures = 0
         if isinstance(report.outcome, Failed):
             record = self.store.attempt(attempt)
             failures = record.failures if record else 0
-        upstream_id = report.upstream_id
         return self._settle(attempt, provider, account, report.outcome, failures, upstream_id, "callbacks")
 
     def poll(self, attempt: str) -> None:

@@ -28,6 +28,7 @@ def new_job(
     """
     provider = known_provider(exchange, provider_name)
     checked = check(provider.schema, parameters, provider.name)
+    provider.check(checked, [each for each in exchange.accounts.values() if each.provider == provider.name])
     chosen = check(JobOptions, options, "job options")
     return NewJob(
         id=job_id,

@@ -78,6 +78,17 @@ class Provider(ABC):
         Raises: CallbackRefused. Providers that do not sign leave this as it is.
         """
 
+    def delivery_id(self, headers: Mapping[str, str]) -> str | None:
+        """What the provider calls this delivery of a callback; a second one of the same id is a replay."""
+        return None
+
+    def check(self, parameters: Mapping[str, Any], accounts: Sequence[Account]) -> None:
+        """Refuse what the schema cannot see; `accounts`: this provider's, as far as they are known here.
+
+        Raises: Unsupported or Invalid, with the cure.
+        """
+        return None
+
     def pins(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         """Account fields this job insists on, such as `{"email": …}`; empty: any account will do."""
         return {}

@@ -7,10 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
-from orchestrator.errors import AccountError, AccountFull, Busy, ProviderError, QuotaSpent, Transient
+from orchestrator.errors import (
+    AccountError,
+    AccountFull,
+    BadOutput,
+    Busy,
+    ProviderError,
+    QuotaSpent,
+    Transient,
+)
 
 BACKOFF_BASE_SECONDS = 2.0
 BACKOFF_CAP_SECONDS = 300.0
+BAD_OUTPUT_ATTEMPTS = 2
 COLLECT_CAP_SECONDS = 120.0
 COLLECT_ATTEMPTS = 40  # about an hour of trying; the URLs live for a day
 BUSY_SECONDS = (10.0, 30.0)  # the useapi seed: "wait in a loop for at least 10..30 seconds"
@@ -38,6 +47,8 @@ def decide(error: ProviderError, failures: int, max_attempts: int, dice: float) 
     """
     if isinstance(error, Busy | AccountError):
         return Again(0.0, counts=False)
+    if isinstance(error, BadOutput):
+        max_attempts = min(max_attempts, BAD_OUTPUT_ATTEMPTS)
     if isinstance(error, Transient) and failures + 1 < max_attempts:
         return Again(error.wait_seconds or backoff_seconds(failures, dice), counts=True)
     return GiveUp()

@@ -13,6 +13,7 @@ Keys (all begin with `orc:`; lua/common.lua builds them):
     batch:<name>                hash    counts by state
     jobs-of:<batch>             list    job ids in the order they came
     ended-in:<batch>            stream  job ids in the order they ended
+    delivery:<provider>:<hash>  string  a signed callback that was taken
     counts, stats               hash    jobs by provider and state; events by provider
 
 Every method may raise StoreUnavailable, and then may be called again: the scripts are safe to repeat.
@@ -20,6 +21,7 @@ Every method may raise StoreUnavailable, and then may be called again: the scrip
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,6 +39,7 @@ PREFIX = "orc:"
 STEPS = ("enqueue open submitted look_again settle begin_finish finish_later end cancel claim fill").split()
 JOBS_PER_CALL = 500
 KEEP_SECONDS = 7 * 86_400  # ended jobs are kept for so long
+DELIVERY_SECONDS = 3600  # how long a callback is remembered, to refuse its replay
 CLAIM_LIMIT = 200
 CLAIM_PUSH_SECONDS = 30.0  # a claimed look that came to nothing is made again after this
 WAIT_SLICE_SECONDS = 5.0  # how long one blocking read lasts; the net below a lost wake-up
@@ -55,7 +58,7 @@ class Opened:
 class Settled:
     """What a settlement led to."""
 
-    word: str  # settled | late | duplicate | unknown
+    word: str  # settled | late | duplicate | unknown | mismatch
     finish: Message | None
     grants: tuple[Message, ...]
 
@@ -209,6 +212,15 @@ class Store:
     def count(self, provider: str, word: str) -> None:
         self._guarded(lambda: self._redis.hincrby(f"{PREFIX}stats", f"{provider}/{word}", 1))
 
+    def is_replay(self, provider: str, delivery_id: str) -> bool:
+        """Whether a callback of this id was taken already."""
+        return bool(self._guarded(lambda: self._redis.exists(_delivery_key(provider, delivery_id))))
+
+    def remember_delivery(self, provider: str, delivery_id: str) -> None:
+        """Safe to call twice. Remembered for longer than any provider's time window."""
+        key = _delivery_key(provider, delivery_id)
+        self._guarded(lambda: self._redis.set(key, "1", ex=DELIVERY_SECONDS))
+
     # --- reading ---------------------------------------------------------------------------------------
 
     def job(self, job_id: str) -> Job:
@@ -347,6 +359,10 @@ def _patience(give_up_at: float | None) -> float:
 
 def _account_key(provider: str, account: str) -> str:
     return f"{PREFIX}account:{provider}/{account}"
+
+
+def _delivery_key(provider: str, delivery_id: str) -> str:
+    return f"{PREFIX}delivery:{provider}:{hashlib.sha256(delivery_id.encode()).hexdigest()}"
 
 
 def _limits(account: Account) -> dict[Any, Any]:

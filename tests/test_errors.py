@@ -13,7 +13,7 @@ from orchestrator.errors import ConfigurationError, OrchestratorError, ProviderE
 from orchestrator.models import Secret, State
 
 PROVIDER_FAMILIES = {
-    "Transient": {"Unavailable", "Unreachable"},
+    "Transient": {"Unavailable", "Unreachable", "BadOutput"},
     "Busy": {"AccountFull", "TooMany"},
     "AccountError": {"Unauthorized", "OutOfCredit", "QuotaSpent", "Broken"},
     "Rejected": {"Invalid", "Moderated", "Unsupported"},

@@ -80,7 +80,8 @@ def test_job_survives(markers, attempts, paid, enqueue, tasks):
 GIVEN_UP = [
     ("[moderated]", "Moderated", 1),  # the same prompt would be refused again, and accounts are suspended
     ("[moderated-422]", "Moderated", 1),
-    ("[failed]", "Unavailable", 5),  # max_attempts
+    ("[failed]", "BadOutput", 2),  # each try is paid for
+    ("[empty]", "Unavailable", 5),  # max_attempts
 ]
 
 

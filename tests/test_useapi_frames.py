@@ -370,7 +370,7 @@ def test_a_success_with_a_number_for_artifacts_is_no_success(artifacts):
         # Runway's own trouble may pass.
         (
             {"reason": "INTERNAL.BAD_OUTPUT.CODE01", "message": "m"},
-            errors.Unavailable,
+            errors.BadOutput,
             "m (INTERNAL.BAD_OUTPUT.CODE01)",
         ),
         ({"reason": "INTERNAL", "message": "m"}, errors.Unavailable, "m (INTERNAL)"),

@@ -1,11 +1,14 @@
 -- Applies a verdict to an attempt, once; frees its slot and grants it to the next in line.
 -- ARGV: attempt, now, verdict, upstream id, urls, error, next ('finish' | 'again'), again_at, counts,
 --       rest_until ('' for none), rest_reason, source (callbacks | polls | '')
--- Gives {word, message to finish or false, grants}; word: settled | late | duplicate | unknown
+-- Gives {word, message to finish or false, grants}; word: settled | late | duplicate | unknown | mismatch
 local attempt, now, verdict, upstream_id, urls, failure = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local held = redis.call('HMGET', attempt_key(attempt), 'state', 'job', 'provider', 'account', 'verdict')
 local id, provider, account = held[2], held[3], held[4]
 if not held[1] or redis.call('EXISTS', job_key(id)) == 0 then return {'unknown', false, {}} end
+local known_as = redis.call('HGET', attempt_key(attempt), 'upstream_id')
+-- A callback that is genuine for another generation does not speak for this one.
+if known_as and upstream_id ~= '' and known_as ~= upstream_id then return {'mismatch', false, {}} end
 if ARGV[12] ~= '' then count(provider, ARGV[12]) end
 if upstream_id ~= '' then redis.call('HSETNX', attempt_key(attempt), 'upstream_id', upstream_id) end
 

@@ -39,6 +39,7 @@ PENDING_WORDS = {"PENDING", "THROTTLED", "RUNNING"}
 FAILURES: tuple[tuple[str, type[ProviderError]], ...] = (
     ("SAFETY.", errors.Moderated),
     ("INPUT_PREPROCESSING.SAFETY.", errors.Moderated),
+    ("INTERNAL.BAD_OUTPUT", errors.BadOutput),
     ("INTERNAL", errors.Unavailable),
     ("INPUT_PREPROCESSING.INTERNAL", errors.Unavailable),
     ("THIRD_PARTY.UNAVAILABLE", errors.Unavailable),
