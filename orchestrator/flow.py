@@ -17,6 +17,7 @@ from orchestrator.errors import (
     JobCancelled,
     JobFailed,
     ProviderError,
+    Stale,
     Unavailable,
     Uncertain,
     describe,
