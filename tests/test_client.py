@@ -1,0 +1,130 @@
+"""The names that others build on, against the real stack."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+
+import pytest
+
+from orchestrator import Invalid, JobCancelled, JobNotFound, Orchestrator, Unsupported
+
+
+def prompts(count: int, marker: str = "") -> list[dict[str, str]]:
+    return [{"text_prompt": f"{uuid.uuid4().hex} {marker}"} for _ in range(count)]
+
+
+@pytest.fixture
+def batch_name() -> str:
+    return f"batch-{uuid.uuid4().hex}"
+
+
+def test_job_goes_from_enqueue_to_a_picture(orchestrator):
+    job = orchestrator.enqueue(
+        "useapi_frames", {"text_prompt": "a lighthouse in fog", "aspect_ratio": "16:9"}
+    )
+    result = job.result(timeout=60)
+    artifact = result.artifacts[0]
+    assert job.state == "succeeded"
+    assert artifact.url.startswith("http") and artifact.path.endswith(".png")
+    assert artifact.media_type == "image/png" and artifact.bytes > 1000 and len(artifact.sha256) == 64
+
+
+def test_result_may_be_asked_twice_and_from_another_handle(orchestrator):
+    job = orchestrator.enqueue("useapi_frames", *prompts(1))
+    assert job.result(timeout=60) == orchestrator.job(job.id).result(timeout=1)
+
+
+def test_result_that_is_not_there_in_time_raises_and_the_job_goes_on(orchestrator):
+    job = orchestrator.enqueue("useapi_frames", *prompts(1, "[slow]"))
+    with pytest.raises(TimeoutError, match=job.id):
+        job.result(timeout=0.05)
+    assert job.result(timeout=60).artifacts
+
+
+def test_unknown_job_is_said_to_be_unknown(orchestrator):
+    with pytest.raises(JobNotFound, match="nobody"):
+        orchestrator.job("nobody").result(timeout=1)
+
+
+def test_cancelled_job_raises_and_frees_its_slot(orchestrator):
+    job = orchestrator.enqueue("useapi_frames", *prompts(1, "[forever]"))
+    assert job.cancel()
+    with pytest.raises(JobCancelled):
+        job.result(timeout=10)
+    assert not job.cancel()
+
+
+def test_batch_yields_each_job_once_as_it_ends(orchestrator, batch_name):
+    batch = orchestrator.enqueue_many("useapi_frames", prompts(25), batch=batch_name)
+    ended = [job.id for job in batch.as_completed(timeout=60)]
+    assert sorted(ended) == sorted(job.id for job in batch.jobs())
+    counts = {word: count for word, count in batch.counts().items() if count}
+    assert counts == {"total": 25, "succeeded": 25}
+
+
+def test_ends_are_pushed_and_not_polled(orchestrator, batch_name):
+    """Whoever waits hears of the end although nothing but the end happens on its connection."""
+    batch = orchestrator.enqueue_many("useapi_frames", prompts(1, "[slow]"), batch=batch_name)
+    heard: list[str] = []
+    waiting = threading.Thread(target=lambda: heard.extend(job.id for job in batch.as_completed(timeout=60)))
+    waiting.start()
+    batch.jobs()[0].result(timeout=60)
+    waiting.join(timeout=2)
+    assert heard == [batch.jobs()[0].id]
+
+
+def test_batch_may_be_waited_for_by_name_after_it_is_over(orchestrator, batch_name):
+    orchestrator.enqueue_many("useapi_frames", prompts(3), batch=batch_name).wait(timeout=60, progress=True)
+    assert len(list(orchestrator.batch(batch_name).as_completed(timeout=5))) == 3
+
+
+def test_batch_of_that_name_is_extended(orchestrator, batch_name):
+    for _ in range(2):
+        batch = orchestrator.enqueue_many("useapi_frames", prompts(2), batch=batch_name)
+    assert batch.wait(timeout=60)["succeeded"] == 4
+
+
+def test_batch_that_is_not_over_in_time_raises(orchestrator, batch_name):
+    batch = orchestrator.enqueue_many("useapi_frames", prompts(1, "[slow]"), batch=batch_name)
+    with pytest.raises(TimeoutError, match=batch_name):
+        batch.wait(timeout=0.05)
+    batch.wait(timeout=60)
+
+
+def test_empty_batch_is_over_at_once(orchestrator, batch_name):
+    batch = orchestrator.enqueue_many("useapi_frames", [], batch=batch_name)
+    assert list(batch.as_completed(timeout=1)) == []
+
+
+def test_one_bad_job_keeps_the_whole_batch_out_and_is_named(orchestrator, batch_name):
+    jobs = [*prompts(3), {"text_prompt": "", "style": "vivd"}, *prompts(2)]
+    with pytest.raises(Invalid, match=r"(?s)1 of 6 jobs.*\[3\].*style = 'vivd'.*text_prompt = ''") as caught:
+        orchestrator.enqueue_many("useapi_frames", jobs, batch=batch_name)
+    assert "dreamscape" in str(caught.value)  # the cure: what would have been right
+    assert orchestrator.batch(batch_name).counts()["total"] == 0
+
+
+# arguments, words of the refusal
+REFUSED = [
+    (("nobody", {}), Unsupported, "known are"),
+    (("useapi_frames", {"text_prompt": "a", "email": "x@example.com"}), Invalid, "no account"),
+    (("useapi_frames", {"text_prompt": "a", "replyUrl": "http://a"}), Invalid, "leave it out"),
+    (("useapi_frames", "a lighthouse"), Invalid, "mapping"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "kind", "words"), REFUSED)
+def test_bad_input_is_refused_before_anything_is_spent(orchestrator, arguments, kind, words):
+    with pytest.raises(kind, match=words):
+        orchestrator.enqueue(*arguments)
+
+
+def test_priority_out_of_range_is_refused(orchestrator):
+    with pytest.raises(Invalid, match="priority = 10"):
+        orchestrator.enqueue("useapi_frames", *prompts(1), priority=10)
+
+
+def test_settings_alone_make_a_client(environment):
+    with Orchestrator.from_env() as other:
+        assert other.enqueue("useapi_frames", *prompts(1)).result(timeout=60).artifacts
