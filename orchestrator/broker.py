@@ -60,6 +60,8 @@ def make_app(broker_url: str, result_url: str) -> Celery:
         worker_prefetch_multiplier=2,
         worker_send_task_events=True,
         worker_hijack_root_logger=False,
+        # The default scheduler keeps a file, which a killed ticker may leave unreadable for the next.
+        beat_scheduler="celery.beat:Scheduler",
         beat_schedule={
             "tick": {
                 "task": TICK,

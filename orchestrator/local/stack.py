@@ -21,6 +21,7 @@ from orchestrator.local.valkey import EmbeddedServer, find_or_start
 
 READY_SECONDS = 60.0
 FLOWER_USER = "orchestrator"
+FLOWER_COLUMNS = "name,args,state,received,runtime,result,worker,uuid"
 UNSET = ("ORCHESTRATOR_PUBLIC_URL", "FLOWER_BASIC_AUTH")  # of the caller's environment: ours or none
 PYTHON = (sys.executable, "-m")
 CELERY = (*PYTHON, "celery", "-A", "workers")
@@ -28,14 +29,14 @@ CELERY = (*PYTHON, "celery", "-A", "workers")
 
 @dataclass(frozen=True)
 class Commands:
-    """What is run. `{port}`, `{folder}` and `{host}` (a Celery node name) are filled in.
+    """What is run. `{port}` and `{host}` (a Celery node name) are filled in.
 
     gunicorn's control socket would be one file per user, and so one for all stacks: it is off.
     """
 
     simulator: Sequence[str] = (*PYTHON, "orchestrator.simulator", "--port", "{port}")
     worker: Sequence[str] = (*CELERY, "worker", "--loglevel=INFO", "-E", "--hostname", "{host}")
-    ticker: Sequence[str] = (*CELERY, "beat", "-s", "{folder}/beat-schedule", "--pidfile=")
+    ticker: Sequence[str] = (*CELERY, "beat", "--pidfile=")
     receiver: Sequence[str] = (
         *(*PYTHON, "gunicorn", "webhooks.wsgi:app", "--bind", "127.0.0.1:{port}", "--log-level", "warning"),
         *("--worker-class", "gthread", "--workers", "2", "--threads", "8", "--no-control-socket"),
@@ -209,6 +210,7 @@ class Stack:
         environ |= self.environment | {"PYTHONUNBUFFERED": "1"}
         if name == "flower":
             environ["FLOWER_BASIC_AUTH"] = ":".join(self.flower_login)
+            environ.setdefault("FLOWER_TASKS_COLUMNS", FLOWER_COLUMNS)
         return Command(name, argv, environ, self.options.cwd, self.log(name), ready, READY_SECONDS)
 
     def _says(self, name: str, word: str) -> Callable[[], bool]:
