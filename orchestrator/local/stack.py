@@ -196,8 +196,7 @@ class Stack:
             name = "worker" if number == 1 else f"worker-{number}"
             argv = (*_filled(run.worker, host=f"{name}@%h"), *options.worker_arguments)
             found.append(self._command(name, argv, self._says(name, "ready.")))
-        argv = _filled(run.ticker, folder=self.folder)
-        found.append(self._command("ticker", argv, self._says("ticker", "is starting.")))
+        found.append(self._command("ticker", run.ticker, self._says("ticker", "is starting.")))
         argv = _filled(run.receiver, port=self.receiver_port)
         found.append(self._command("receiver", argv, _serves(self.receiver_port, "/healthz")))
         if options.flower:
