@@ -95,10 +95,13 @@ class Broker:
         headers = {**(message.options.get("headers") or {}), REASON: reason}
         self._send(message, REFUSED, FINISH_QUEUE, {**message.options, "headers": headers})
 
-    def poll(self, attempts: Sequence[str]) -> None:
-        """Ask a worker to ask the providers how these attempts are doing."""
+    def poll(self, attempts: Sequence[tuple[str, float]], until: float) -> None:
+        """Ask a worker to ask the providers how these attempts are doing, each at its moment.
+
+        It also sees to those that become due again before `until` (unix seconds).
+        """
         try:
-            self.app.send_task(POLL, (list(attempts),), queue=POLL_QUEUE, ignore_result=True)
+            self.app.send_task(POLL, (list(attempts), until), queue=POLL_QUEUE, ignore_result=True)
         except OperationalError as error:
             _postponed(POLL, error)
 

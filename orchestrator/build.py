@@ -15,6 +15,7 @@ from orchestrator.providers import registry
 from orchestrator.settings import ProviderFacts, Settings
 from orchestrator.store import Store
 from orchestrator.upstream import Upstream
+from orchestrator.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -59,5 +60,6 @@ def build(settings: Settings) -> Built:
         public_url=settings.public_url,
     )
     broker = Broker(make_app(settings.broker_url or redis_url, redis_url))
-    flow = Flow(store, broker, exchange, clock=time.time, dice=random.random)
+    watch = Watch(store, exchange, clock=time.time, dice=random.random)
+    flow = Flow(store, broker, exchange, watch, clock=time.time, dice=random.random)
     return Built(flow, settings, server)

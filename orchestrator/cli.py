@@ -219,8 +219,13 @@ def _show_all(orchestrator: Orchestrator, as_json: bool) -> None:
     store = orchestrator.flow.store
     counts, stats = store.counts(), store.stats()
     rows = [_account_view(row) for provider in registry() for row in store.account_rows(provider)]
+    missing = {name: share for name in registry() if (share := round(store.missing_share(name), 3))}
     if as_json:
-        return click.echo(json.dumps({"jobs": counts, "events": stats, "accounts": rows}, indent=2))
+        return click.echo(
+            json.dumps(
+                {"jobs": counts, "events": stats, "accounts": rows, "missing_callbacks": missing}, indent=2
+            )
+        )
     jobs = Table("provider", *(state.value for state in State), title="Jobs", title_justify="left")
     for provider in sorted({word.partition("/")[0] for word in counts}):
         jobs.add_row(provider, *(str(counts.get(f"{provider}/{state.value}", 0)) for state in State))
@@ -228,6 +233,9 @@ def _show_all(orchestrator: Orchestrator, as_json: bool) -> None:
     for row in rows:
         accounts.add_row(row["provider"], row["name"], f"{row['used']}/{row['max_jobs']}", row["rest"] or "")
     console.print(jobs, accounts)
+    for provider, share in missing.items():
+        polled = ": it is polled instead" if orchestrator.flow.watch.polls_instead(provider) else ""
+        console.print(f"{provider}: {share:.0%} of the latest callbacks did not come{polled}")
 
 
 def _account_view(row: dict[str, Any]) -> dict[str, Any]:

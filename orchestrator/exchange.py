@@ -65,6 +65,10 @@ class Exchange:
     def expects_callback(self, account: Account) -> bool:
         return self.public_url is not None and self.providers[account.provider].calls_back
 
+    def timing(self, provider: str, parameters: Mapping[str, Any]) -> str:
+        """Whose durations a job is measured by: `<provider>/<model>`."""
+        return f"{provider}/{self.providers[provider].model(parameters)}"
+
     def submit(self, account: Account, attempt: str, parameters: Mapping[str, Any]) -> Submission:
         """Start a generation. Not safe to call twice: each call is paid for.
 

@@ -23,8 +23,6 @@ from orchestrator.errors import (
     describe,
 )
 from orchestrator.models import (
-    Account,
-    Attempt,
     Failed,
     Job,
     Lost,
@@ -37,16 +35,15 @@ from orchestrator.models import (
     attempt_id,
 )
 from orchestrator.signatures import Reference
+from orchestrator.watch import SEARCH_SECONDS
 
 if TYPE_CHECKING:
     from orchestrator.broker import Broker
     from orchestrator.exchange import Exchange
     from orchestrator.store import Store
+    from orchestrator.watch import Watch
 
-POLLS_PER_MESSAGE = 20
-# When the provider is asked whether an uncertain submit arrived: seconds after the one before. A provider
-# that has denied it as often did not take it.
-SEARCH_SECONDS = (2.0, 4.0, 8.0)
+POLLS_PER_MESSAGE = 50
 MAX_ATTEMPTS = 5  # where the account, which would say, is not known here
 
 logger = logging.getLogger("orchestrator")
@@ -59,6 +56,7 @@ class Flow:
     store: Store
     broker: Broker
     exchange: Exchange
+    watch: Watch
     clock: Callable[[], float]  # unix seconds
     dice: Callable[[], float]  # uniform in [0, 1)
 
@@ -83,12 +81,15 @@ class Flow:
             submission = self.exchange.submit(account, attempt, opened.parameters)
         except Uncertain as uncertain:
             _log("attempt.uncertain", attempt=attempt, error=uncertain)
-            return self.store.look_again(attempt, self.clock() + SEARCH_SECONDS[0])
+            now = self.clock()
+            return self.store.look_again(attempt, now, now + SEARCH_SECONDS[0])
         except ProviderError as error:
             self._settle(attempt, provider, opened.account, Failed(error), opened.failures)
             return
         if isinstance(submission.outcome, Pending):
-            return self._submitted(attempt, account, submission.upstream_id)
+            timing = self.exchange.timing(provider, opened.parameters)
+            verdict = self.watch.submitted(attempt, account, timing, submission.upstream_id)
+            return self.exchange.cancel(account, submission.upstream_id) if verdict == "cancelled" else None
         self._settle(
             attempt, provider, account.name, submission.outcome, opened.failures, submission.upstream_id
         )
@@ -115,7 +116,7 @@ class Flow:
         if isinstance(report.outcome, Pending):
             self.store.count(provider, "callbacks")
             if known := self.exchange.accounts.get((provider, account)):
-                self.store.submitted(attempt, upstream_id, self.clock() + known.net_seconds)
+                self.watch.submitted(attempt, known, f"{provider}/", upstream_id)
             return "pending"
         failures = 0
         if isinstance(report.outcome, Failed):
@@ -123,19 +124,23 @@ class Flow:
             failures = record.failures if record else 0
         return self._settle(attempt, provider, account, report.outcome, failures, upstream_id, "callbacks")
 
-    def poll(self, attempt: str) -> None:
-        """Ask the provider about an attempt that is due. No trouble in asking is a failure of the job."""
+    def poll(self, attempt: str) -> float | None:
+        """Ask the provider about an attempt that is due. No trouble in asking is a failure of the job.
+
+        Gives when it is due again (unix seconds); None where it is over.
+        """
         known = self.store.attempt(attempt)
         if known is None or known.state not in ("open", "submitted"):
-            return
-        account = self.exchange.accounts.get((known.provider, known.account))
-        outcome: Outcome = Pending()
-        if account:
-            outcome = self._ask(account, known)
-        if isinstance(outcome, Pending) and self.clock() >= known.deadline_at:
-            outcome = Lost()
+            return None
+        outcome = self.watch.look(known)
         if not isinstance(outcome, Pending):
-            self._settle(attempt, known.provider, known.account, outcome, known.failures, source="polls")
+            seconds = self.watch.duration(known) if isinstance(outcome, Succeeded) else None
+            self._settle(
+                attempt, known.provider, known.account, outcome, known.failures,
+                source="polls", duration=seconds,
+            )  # fmt: skip
+            return None
+        return self.store.due_at(known.job_id)
 
     def finish(self, job_id: str) -> dict[str, Any] | None:
         """Collect a job's pictures and give its result; None where somebody else does, or it must wait.
@@ -182,15 +187,16 @@ class Flow:
             self.exchange.cancel(account, cancelled.upstream_id)
         return True
 
-    def tick(self) -> int:
-        """Look at everything that is due. Gives how much that was."""
+    def tick(self, horizon_seconds: float = 0.0) -> int:
+        """See to everything that is due, and to polls due so soon. Gives how much that was."""
         total = 0
         while True:
-            claimed, grants = self.store.claim(self.clock())
+            now = self.clock()
+            claimed, grants = self.store.claim(now, horizon_seconds)
             self.broker.submit([*claimed.submits, *grants])
             self.broker.finish(claimed.finishes)
             for first in range(0, len(claimed.looks), POLLS_PER_MESSAGE):
-                self.broker.poll(claimed.looks[first : first + POLLS_PER_MESSAGE])
+                self.broker.poll(claimed.looks[first : first + POLLS_PER_MESSAGE], now + horizon_seconds)
             total += claimed.count
             if not claimed.count:
                 return total
@@ -201,30 +207,6 @@ class Flow:
         self.broker.submit(self.store.fill(provider, self.clock()))
         _log("account.resumed", provider=provider, account=account)
 
-    def _submitted(self, attempt: str, account: Account, upstream_id: str) -> None:
-        expected = self.exchange.expects_callback(account)
-        wait = account.net_seconds if expected else account.poll_seconds
-        if self.store.submitted(attempt, upstream_id, self.clock() + wait) == "cancelled":
-            self.exchange.cancel(account, upstream_id)
-
-    def _ask(self, account: Account, attempt: Attempt) -> Outcome:
-        """The outcome so far; says when to look again where there is none."""
-        if attempt.upstream_id:
-            outcome = self.exchange.ask(account, attempt.upstream_id)
-            if isinstance(outcome, Pending):
-                self.store.look_again(attempt.id, self.clock() + account.poll_seconds, "polls")
-            return outcome
-        answered, upstream_id = self.exchange.search(account, attempt.id)
-        if upstream_id:
-            self._submitted(attempt.id, account, upstream_id)
-        elif answered and attempt.uncertain + 1 >= len(SEARCH_SECONDS):
-            return Failed(Unavailable("the submit failed, and the provider knows nothing of it"))
-        else:
-            denied = attempt.uncertain + (1 if answered else 0)
-            seconds = SEARCH_SECONDS[min(denied, len(SEARCH_SECONDS) - 1)]
-            self.store.look_again(attempt.id, self.clock() + seconds, "uncertain" if answered else "")
-        return Pending()
-
     def _settle(
         self,
         attempt: str,
@@ -234,9 +216,10 @@ class Flow:
         failures: int,
         upstream_id: str = "",
         source: str = "",
+        duration: float | None = None,
     ) -> str:
         """Apply a final outcome, once; the first wins. Gives settled, late, duplicate or unknown."""
-        told: dict[str, Any] = {"upstream_id": upstream_id, "source": source}
+        told: dict[str, Any] = {"upstream_id": upstream_id, "source": source, "duration": duration}
         if isinstance(outcome, Succeeded):
             verdict, told["artifact_urls"] = "succeeded", outcome.artifact_urls
         else:

@@ -89,7 +89,10 @@ class Attempt:
     account: str
     state: str  # granted | open | submitted | closed
     failures: int  # of the job, before this attempt
+    timing: str  # whose durations it is measured by: `<provider>/<model>`
     opened_at: float
+    submitted_at: float  # 0: not (yet) known to be accepted
+    looked_at: float  # of the last poll that saw it unfinished; 0: none
     deadline_at: float
     upstream_id: str | None
     uncertain: int  # how often the provider was asked in vain whether it took this attempt
@@ -111,8 +114,10 @@ class Account:
     base_url: str
     fields: Mapping[str, Any]  # what only this provider knows, such as `email`
     deadline_seconds: float  # an attempt without an outcome for so long is lost
-    poll_seconds: float  # pace of polling
-    net_seconds: float  # first poll where a callback is expected
+    poll_seconds: float  # pace of polling, until it is learned
+    min_poll_seconds: float  # one generation is never asked after more often
+    net_seconds: float  # first poll where a callback is expected, until it is learned
+    queue_ahead: int  # jobs beyond max_jobs that may wait in the provider's own queue
     timeout_seconds: float  # of one HTTP call
     max_attempts: int  # failures a job may have
 

@@ -89,6 +89,10 @@ class Provider(ABC):
         """
         return None
 
+    def model(self, parameters: Mapping[str, Any]) -> str:
+        """What decides how long a generation takes; durations are learned for each."""
+        return str(parameters.get("model", ""))
+
     def pins(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         """Account fields this job insists on, such as `{"email": …}`; empty: any account will do."""
         return {}

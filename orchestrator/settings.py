@@ -27,7 +27,9 @@ ACCOUNT_NUMBERS: dict[str, tuple[type, float, float, float]] = {
     "max_jobs": (int, 1, 10_000, 1),
     "max_attempts": (int, 1, 100, 5),
     "deadline_seconds": (float, 1, 7 * 86_400, 1_800),
+    "queue_ahead": (int, 0, 10_000, 0),
     "poll_seconds": (float, 0.05, 3_600, 10),
+    "min_poll_seconds": (float, 0.05, 3_600, 1),
     "net_seconds": (float, 0.05, 86_400, 60),
     "timeout_seconds": (float, 0.1, 600, 30),
 }
@@ -198,7 +200,7 @@ def _account(
         faults.append(f"{where}: base_url is {base_url!r}; it must begin with https:// and name a host")
     if len(faults) > before:
         return None
-    whole = {key: int(numbers[key]) for key in ("max_jobs", "max_attempts")}
+    whole = {key: int(numbers[key]) for key, row in ACCOUNT_NUMBERS.items() if row[0] is int}
     return Account(
         provider=row["provider"], name=str(name), token=token, base_url=base_url, fields=fields,
         **{**numbers, **whole},  # type: ignore[arg-type]

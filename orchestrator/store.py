@@ -14,6 +14,8 @@ Keys (all begin with `orc:`; lua/common.lua builds them):
     jobs-of:<batch>             list    job ids in the order they came
     ended-in:<batch>            stream  job ids in the order they ended
     delivery:<provider>:<hash>  string  a signed callback that was taken
+    durations:<provider>/<model>  list  seconds of the latest generations
+    missing                     hash    provider → share of callbacks that did not come
     counts, stats               hash    jobs by provider and state; events by provider
 
 Every method may raise StoreUnavailable, and then may be called again: the scripts are safe to repeat.
@@ -23,6 +25,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +41,7 @@ from orchestrator.models import Account, Attempt, Job, Message, NewJob, State, a
 PREFIX = "orc:"
 STEPS = ("enqueue open submitted look_again settle begin_finish finish_later end cancel claim fill").split()
 JOBS_PER_CALL = 500
+SAMPLE_SIZE = 512  # durations kept per provider and model
 KEEP_SECONDS = 7 * 86_400  # ended jobs are kept for so long
 DELIVERY_SECONDS = 3600  # how long a callback is remembered, to refuse its replay
 CLAIM_LIMIT = 200
@@ -70,7 +74,7 @@ class Claimed:
     count: int
     submits: tuple[Message, ...]
     finishes: tuple[Message, ...]
-    looks: tuple[str, ...]  # attempt ids
+    looks: tuple[tuple[str, float], ...]  # attempt id, when to look at it
 
 
 @dataclass(frozen=True)
@@ -120,12 +124,14 @@ class Store:
         row = self._step("open", attempt, now)
         return Opened(row[0], json.loads(row[1]), row[2]) if row else None
 
-    def submitted(self, attempt: str, upstream_id: str, due_at: float) -> str:
+    def submitted(
+        self, attempt: str, upstream_id: str, now: float, due_at: float, timing: str, expects_callback: bool
+    ) -> str:
         """Record the upstream id. Gives the attempt's verdict if it is closed already, else ''."""
-        return str(self._step("submitted", attempt, upstream_id, due_at))
+        return str(self._step("submitted", attempt, upstream_id, now, due_at, timing, int(expects_callback)))
 
-    def look_again(self, attempt: str, due_at: float, counter: str = "") -> None:
-        self._step("look_again", attempt, due_at, counter)
+    def look_again(self, attempt: str, now: float, due_at: float, counter: str = "") -> None:
+        self._step("look_again", attempt, now, due_at, counter)
 
     def settle(
         self,
@@ -141,6 +147,7 @@ class Store:
         rest_until: float | None = None,
         rest_reason: str = "",
         source: str = "",
+        duration: float | None = None,
     ) -> Settled:
         """Close an attempt, once. `again_at` None: the job is finished; else it lines up again then."""
         word, finish, grants = self._step(
@@ -157,6 +164,8 @@ class Store:
             "" if rest_until is None else rest_until,
             rest_reason,
             source,
+            "" if duration is None else duration,
+            SAMPLE_SIZE,
         )
         return Settled(word, _message(finish) if finish else None, _messages(grants))
 
@@ -182,10 +191,16 @@ class Store:
         finish, account, upstream_id, grants = rest
         return Cancelled(_message(finish), account, upstream_id, _messages(grants))
 
-    def claim(self, now: float) -> tuple[Claimed, tuple[Message, ...]]:
-        """What is due, claimed by moving its time ahead. Gives (claimed, grants)."""
-        count, submits, finishes, looks, grants = self._step("claim", now, CLAIM_LIMIT, CLAIM_PUSH_SECONDS)
-        return Claimed(count, _messages(submits), _messages(finishes), tuple(looks)), _messages(grants)
+    def claim(self, now: float, horizon_seconds: float = 0.0) -> tuple[Claimed, tuple[Message, ...]]:
+        """What is due, claimed by moving its time ahead. Gives (claimed, grants).
+
+        Looks that become due within `horizon_seconds` are claimed as well, to be made at their time.
+        """
+        count, submits, finishes, looks, grants = self._step(
+            "claim", now, CLAIM_LIMIT, CLAIM_PUSH_SECONDS, horizon_seconds
+        )
+        pairs = tuple((attempt, float(due_at)) for attempt, due_at in looks)
+        return Claimed(count, _messages(submits), _messages(finishes), pairs), _messages(grants)
 
     def set_accounts(self, accounts: Iterable[Account]) -> None:
         """Make the providers' accounts exactly these; what Redis knows of their rests is kept."""
@@ -212,6 +227,10 @@ class Store:
     def count(self, provider: str, word: str) -> None:
         self._guarded(lambda: self._redis.hincrby(f"{PREFIX}stats", f"{provider}/{word}", 1))
 
+    def set_ahead(self, provider: str, account: str, ahead: int) -> None:
+        """How many jobs beyond `max_jobs` the account is given."""
+        self._guarded(lambda: self._redis.hset(_account_key(provider, account), "ahead", ahead))
+
     def is_replay(self, provider: str, delivery_id: str) -> bool:
         """Whether a callback of this id was taken already."""
         return bool(self._guarded(lambda: self._redis.exists(_delivery_key(provider, delivery_id))))
@@ -228,8 +247,12 @@ class Store:
         row = self._guarded(lambda: self._redis.hgetall(f"{PREFIX}job:{job_id}"))
         if not row:
             raise JobNotFound(f"no job has the id {job_id!r} (records are kept for 7 days after the end)")
-        due_at = self._guarded(lambda: self._redis.zscore(f"{PREFIX}due", f"job:{job_id}"))
-        return _job(job_id, row, due_at)
+        return _job(job_id, row, self.due_at(job_id))
+
+    def due_at(self, job_id: str) -> float | None:
+        """When something of ours looks at the job next; None where nothing does."""
+        moment: float | None = self._guarded(lambda: self._redis.zscore(f"{PREFIX}due", f"job:{job_id}"))
+        return moment
 
     def jobs(self, job_ids: Sequence[str]) -> list[Job]:
         """The jobs with these ids that are still known, in the same order."""
@@ -254,6 +277,18 @@ class Store:
                 pipeline.hgetall(f"{PREFIX}attempt:{attempt_id(job.id, number)}")
             rows: list[Mapping[str, str]] = self._guarded(pipeline.execute)
             return rows
+
+    def durations(self, timing: str) -> list[float]:
+        """Seconds that the latest generations of a provider and model took."""
+        found = self._guarded(lambda: self._redis.lrange(f"{PREFIX}durations:{timing}", 0, -1))
+        return [float(each) for each in found]
+
+    def ahead(self, provider: str, account: str) -> int:
+        return int(self._guarded(lambda: self._redis.hget(_account_key(provider, account), "ahead")) or 0)
+
+    def missing_share(self, provider: str) -> float:
+        """Share of expected callbacks that did not come lately, from 0 to 1."""
+        return float(self._guarded(lambda: self._redis.hget(f"{PREFIX}missing", provider)) or 0.0)
 
     def batch(self, name: str) -> dict[str, float]:
         """Counts by state, `total`, and the moments `created`, `started`, `ended`; empty: no such batch."""
@@ -370,6 +405,7 @@ def _limits(account: Account) -> dict[Any, Any]:
         "max_jobs": account.max_jobs,
         "deadline_seconds": account.deadline_seconds,
         "timeout_seconds": account.timeout_seconds,
+        "ahead": min(account.queue_ahead, math.ceil(account.max_jobs / 4)),
     }
 
 
@@ -430,7 +466,10 @@ def _attempt(attempt: str, row: Mapping[str, str]) -> Attempt:
         account=row["account"],
         state=row["state"],
         failures=int(row.get("failures", 0)),
+        timing=row.get("timing", row["provider"] + "/"),
         opened_at=float(row.get("opened", 0)),
+        submitted_at=float(row.get("submitted", 0)),
+        looked_at=float(row.get("looked", 0)),
         deadline_at=float(row.get("deadline", 0)),
         upstream_id=row.get("upstream_id"),
         uncertain=int(row.get("uncertain", 0)),

@@ -44,7 +44,7 @@ def tasks(stack: Stack) -> Callable[[Job], list[dict[str, Any]]]:
             assert answer.ok, answer.text
             found += answer.json()["tasks"]
         prompt = job.record.parameters["text_prompt"]
-        return [task for task in found if task["options"]["text_prompt"] == prompt]
+        return [task for task in found if task["options"].get("text_prompt") == prompt]
 
     return of
 

@@ -24,6 +24,7 @@ from orchestrator.broker import (
     REFUSED,
     SUBMIT,
     TICK,
+    TICK_SECONDS,
     task_options,
 )
 from orchestrator.errors import EMAIL, JobCancelled, JobFailed, OrchestratorError
@@ -31,6 +32,7 @@ from orchestrator.flow import Flow
 from orchestrator.intake import new_job
 from orchestrator.models import Message
 from workers import revoke
+from workers.moments import at_their_moments
 from workers.wiring import built
 
 app: Celery = built().flow.broker.app
@@ -210,13 +212,12 @@ generate: Generate = app.register_task(Generate())
 
 @app.task(name=TICK, ignore_result=True, send_events=False)  # type: ignore[untyped-decorator]
 def tick() -> None:
-    flow.tick()
+    flow.tick(horizon_seconds=TICK_SECONDS)
 
 
 @app.task(name=POLL, ignore_result=True, send_events=False)  # type: ignore[untyped-decorator]
-def poll(attempts: list[str]) -> None:
-    for attempt in attempts:
-        flow.poll(attempt)
+def poll(attempts: list[tuple[str, float]], until: float) -> None:
+    at_their_moments(flow, attempts, until)
 
 
 @task_revoked.connect(sender=generate)  # type: ignore[untyped-decorator]

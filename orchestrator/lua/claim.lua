@@ -1,8 +1,9 @@
--- Claims what is due by moving its time ahead, never by removing it. ARGV: now, limit, push_seconds
+-- Claims what is due by moving its time ahead, never by removing it. ARGV: now, limit, push_seconds,
+-- horizon_seconds: looks that become due so soon are claimed too, with the moment to make them
 -- Gives {claimed, submits, finishes, attempts to look at, grants}
 local now, push = tonumber(ARGV[1]), tonumber(ARGV[3])
-local due = redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, ARGV[2])
-local submits, finishes, looks, grants, providers = {}, {}, {}, {}, {}
+local due = redis.call('ZRANGEBYSCORE', DUE, '-inf', now + tonumber(ARGV[4]), 'WITHSCORES', 'LIMIT', 0, ARGV[2])
+local submits, finishes, looks, grants, providers, claimed = {}, {}, {}, {}, {}, 0
 
 local function claim_queued(id)
   local attempt = last_attempt(id)
@@ -16,21 +17,25 @@ local function claim_queued(id)
   end
 end
 
-for _, member in ipairs(due) do
-  redis.call('ZADD', DUE, now + push, member)
-  local kind, id = string.match(member, '^(%a+):(.*)$')
+local function claim(kind, id, due_at)
+  local state = kind == 'job' and job_field(id, 'state')
+  if due_at > now and state ~= 'submitted' then return end
+  claimed = claimed + 1
+  redis.call('ZADD', DUE, now + push, kind .. ':' .. id)
   if kind == 'account' then
     local provider, account = string.match(id, '^([^/]+)/(.*)$')
-    redis.call('ZREM', DUE, member)
+    redis.call('ZREM', DUE, 'account:' .. id)
     end_rest_if_over(provider, account, now)
     providers[provider] = true
-  else
-    local state = job_field(id, 'state')
-    if state == 'queued' then claim_queued(id)
-    elseif state == 'submitted' then looks[#looks + 1] = last_attempt(id)
-    elseif state == 'collecting' or state == 'cancelled' then finishes[#finishes + 1] = finish_due(id, now)
-    else redis.call('ZREM', DUE, member) end
-  end
+  elseif state == 'queued' then claim_queued(id)
+  elseif state == 'submitted' then looks[#looks + 1] = {last_attempt(id), tostring(due_at)}
+  elseif state == 'collecting' or state == 'cancelled' then finishes[#finishes + 1] = finish_due(id, now)
+  else redis.call('ZREM', DUE, 'job:' .. id) end
+end
+
+for i = 1, #due, 2 do
+  local kind, id = string.match(due[i], '^(%a+):(.*)$')
+  claim(kind, id, tonumber(due[i + 1]))
 end
 for provider in pairs(providers) do fill(provider, now, grants) end
-return {#due, submits, finishes, looks, grants}
+return {claimed, submits, finishes, looks, grants}

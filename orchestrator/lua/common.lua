@@ -99,10 +99,10 @@ local function grant_next(provider, account, now, grants)
 end
 
 local function load_of(provider, account, now)
-  local limits = redis.call('HMGET', account_key(provider, account), 'max_jobs', 'rest_until')
+  local limits = redis.call('HMGET', account_key(provider, account), 'max_jobs', 'rest_until', 'ahead')
   if tonumber(limits[2] or '0') > now then return nil end
   redis.call('ZREMRANGEBYSCORE', slots_key(provider, account), '-inf', now)
-  return redis.call('ZCARD', slots_key(provider, account)), tonumber(limits[1] or '0')
+  return redis.call('ZCARD', slots_key(provider, account)), tonumber(limits[1] or '0') + tonumber(limits[3] or '0')
 end
 
 -- Grants free slots of the provider's able accounts to who waits, the least loaded account first.

@@ -1,9 +1,10 @@
--- Says when a live attempt is looked at next. ARGV: attempt, due_at, counter to raise ('' for none)
+-- Says when a live attempt is looked at next. ARGV: attempt, now, due_at, counter to raise ('' for none)
 local held = redis.call('HMGET', attempt_key(ARGV[1]), 'state', 'job', 'provider')
 if held[1] ~= 'open' and held[1] ~= 'submitted' then return 0 end
-if ARGV[3] ~= '' then
-  redis.call('HINCRBY', attempt_key(ARGV[1]), ARGV[3], 1)
-  count(held[3], ARGV[3])
+if ARGV[4] ~= '' then
+  redis.call('HINCRBY', attempt_key(ARGV[1]), ARGV[4], 1)
+  redis.call('HSET', attempt_key(ARGV[1]), 'looked', ARGV[2])
+  count(held[3], ARGV[4])
 end
-redis.call('ZADD', DUE, ARGV[2], 'job:' .. held[2])
+redis.call('ZADD', DUE, ARGV[3], 'job:' .. held[2])
 return 1

@@ -1,6 +1,7 @@
 -- Applies a verdict to an attempt, once; frees its slot and grants it to the next in line.
 -- ARGV: attempt, now, verdict, upstream id, urls, error, next ('finish' | 'again'), again_at, counts,
 --       rest_until ('' for none), rest_reason, source (callbacks | polls | '')
+--       duration (seconds, '' where it is not told), sample_size
 -- Gives {word, message to finish or false, grants}; word: settled | late | duplicate | unknown | mismatch
 local attempt, now, verdict, upstream_id, urls, failure = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local held = redis.call('HMGET', attempt_key(attempt), 'state', 'job', 'provider', 'account', 'verdict')
@@ -38,6 +39,21 @@ if held[1] == 'closed' then
   local finish = to_finish(urls)
   fill(provider, now, grants)
   return {'late', finish, grants}
+end
+
+-- What is learned: how long generations take, and whether callbacks come.
+local seen = redis.call('HMGET', attempt_key(attempt), 'submitted', 'timing', 'expects')
+if seen[1] and verdict == 'succeeded' then
+  local duration = ARGV[13]
+  if ARGV[12] == 'callbacks' then duration = now - tonumber(seen[1]) end
+  if duration ~= '' then
+    redis.call('LPUSH', P .. 'durations:' .. seen[2], duration)
+    redis.call('LTRIM', P .. 'durations:' .. seen[2], 0, ARGV[14] - 1)
+  end
+end
+if seen[3] == '1' and ARGV[12] ~= '' then
+  local share = tonumber(redis.call('HGET', P .. 'missing', provider) or '0')
+  redis.call('HSET', P .. 'missing', provider, share * 0.9 + (ARGV[12] == 'polls' and 0.1 or 0))
 end
 
 close(attempt, verdict, now)

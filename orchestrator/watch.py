@@ -1,0 +1,117 @@
+"""Looking after open attempts: when to ask the provider, asking, and learning how long generations take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from orchestrator import pace
+from orchestrator.errors import Unavailable
+from orchestrator.models import Account, Attempt, Failed, Lost, Outcome, Pending
+
+if TYPE_CHECKING:
+    from orchestrator.exchange import Exchange
+    from orchestrator.store import Store
+
+# When the provider is asked whether an uncertain submit arrived: seconds after the one before. A provider
+# that has denied it as often did not take it.
+SEARCH_SECONDS = (2.0, 4.0, 8.0)
+LEARN_SECONDS = 3.0  # how long what was learned is used before it is learned anew
+NET_SHARE, NET_FACTOR, NET_SECONDS = 0.95, 1.2, 1.0  # where a callback is expected: first poll after these
+MISSING, MISSING_NO_MORE = 0.5, 0.25  # share of callbacks that never came, to poll instead and to stop that
+OVERHEAD_SECONDS = 0.1  # from a poll's answer to the next submit's arrival, about
+
+
+@dataclass
+class Watch:
+    """Thread-safe: two threads may learn the same thing twice, which harms nothing."""
+
+    store: Store
+    exchange: Exchange
+    clock: Callable[[], float]  # unix seconds
+    dice: Callable[[], float]  # uniform in [0, 1)
+    _learned: dict[tuple[str, float, float], tuple[float, pace.Learned]] = field(default_factory=dict)
+    _polling: dict[str, tuple[float, bool]] = field(default_factory=dict)
+
+    def submitted(self, attempt: str, account: Account, timing: str, upstream_id: str) -> str:
+        """Record what the provider calls an attempt; arm its first poll. Gives a verdict if it is closed."""
+        expects = self.exchange.expects_callback(account)
+        learned = self._known(account, timing)
+        if not expects or self.polls_instead(account.provider):
+            wait = pace.next_poll_seconds(learned, 0.0, account.poll_seconds, account.min_poll_seconds)
+        elif learned.enough:
+            wait = pace.quantile(learned.durations, NET_SHARE) * NET_FACTOR + NET_SECONDS
+        else:
+            wait = account.net_seconds
+        now = self.clock()
+        return self.store.submitted(attempt, upstream_id, now, now + wait, timing, expects)
+
+    def look(self, attempt: Attempt) -> Outcome:
+        """The outcome so far. Where there is none yet, it is arranged to look again."""
+        account = self.exchange.accounts.get((attempt.provider, attempt.account))
+        outcome: Outcome = Pending()
+        if account:
+            outcome = self._ask(account, attempt) if attempt.upstream_id else self._search(account, attempt)
+        if isinstance(outcome, Pending) and self.clock() >= attempt.deadline_at:
+            return Lost()
+        return outcome
+
+    def duration(self, attempt: Attempt) -> float | None:
+        """About how long a generation took that a poll just saw finished; None where it cannot be said."""
+        account = self.exchange.accounts.get((attempt.provider, attempt.account))
+        if not account or not attempt.submitted_at:
+            return None
+        learned = self._known(account, attempt.timing)
+        if account.queue_ahead:
+            self._tune(account, learned)
+        until = self.clock() - attempt.submitted_at
+        after = attempt.looked_at - attempt.submitted_at if attempt.looked_at else 0.0
+        return pace.estimate(learned, after, until, self.dice)
+
+    def polls_instead(self, provider: str) -> bool:
+        """Whether this provider's callbacks stopped coming, so that it is polled."""
+        known_at, polling = self._polling.get(provider, (0.0, False))
+        if self.clock() >= known_at + LEARN_SECONDS:
+            polling = self.store.missing_share(provider) > (MISSING_NO_MORE if polling else MISSING)
+            self._polling[provider] = (self.clock(), polling)
+        return polling
+
+    def _ask(self, account: Account, attempt: Attempt) -> Outcome:
+        outcome = self.exchange.ask(account, str(attempt.upstream_id))
+        if isinstance(outcome, Pending):
+            now = self.clock()
+            waited = now - (attempt.submitted_at or attempt.opened_at)
+            learned = self._known(account, attempt.timing)
+            wait = pace.next_poll_seconds(learned, waited, account.poll_seconds, account.min_poll_seconds)
+            self.store.look_again(attempt.id, now, now + wait, "polls")
+        return outcome
+
+    def _search(self, account: Account, attempt: Attempt) -> Outcome:
+        answered, upstream_id = self.exchange.search(account, attempt.id)
+        if upstream_id:
+            self.submitted(attempt.id, account, attempt.timing, upstream_id)
+        elif answered and attempt.uncertain + 1 >= len(SEARCH_SECONDS):
+            return Failed(Unavailable("the submit failed, and the provider knows nothing of it"))
+        else:
+            denied = attempt.uncertain + (1 if answered else 0)
+            wait = SEARCH_SECONDS[min(denied, len(SEARCH_SECONDS) - 1)]
+            now = self.clock()
+            self.store.look_again(attempt.id, now, now + wait, "uncertain" if answered else "")
+        return Pending()
+
+    def _known(self, account: Account, timing: str) -> pace.Learned:
+        worth = pace.POLL_WORTH_AHEAD if account.queue_ahead else pace.POLL_WORTH
+        key = (timing, account.min_poll_seconds, worth)
+        learned_at, learned = self._learned.get(key, (0.0, pace.Learned()))
+        if self.clock() >= learned_at + LEARN_SECONDS:
+            learned = pace.learn(self.store.durations(timing), account.min_poll_seconds, worth)
+            self._learned[key] = (self.clock(), learned)
+        return learned
+
+    def _tune(self, account: Account, learned: pace.Learned) -> None:
+        """Let as many jobs queue at the provider as end unseen between two polls."""
+        now_ahead = self.store.ahead(account.provider, account.name)
+        best = pace.ahead(account.max_jobs, account.queue_ahead, now_ahead, learned, OVERHEAD_SECONDS)
+        if best != now_ahead:
+            self.store.set_ahead(account.provider, account.name, best)
