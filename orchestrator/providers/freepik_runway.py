@@ -1,4 +1,4 @@
-"""Runway's image model through Freepik, now Magnific: by callback (signed, where a secret is set), by poll."""
+"""Runway's image model through Freepik, now Magnific: by callback (signed where a secret is set), by poll."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ RATIOS = (
 PENDING_WORDS = {"CREATED", "IN_PROGRESS"}
 FREEPIK_HEADER, MAGNIFIC_HEADER = "x-freepik-api-key", "x-magnific-api-key"
 
-# Same page, and 403, 404 and 429 of Freepik's stock endpoints; 402 and 422 stand on no page. 404 on create means
-# that the address is wrong. What the table does not know would be refused again.
+# Same page, and 403, 404 and 429 of Freepik's stock endpoints; 402 and 422 stand on no page. 404 on create
+# means that the address is wrong. What the table does not know would be refused again.
 REFUSALS: dict[int, type[ProviderError]] = {
     400: errors.Invalid,
     401: errors.Unauthorized,
