@@ -47,7 +47,7 @@ REFUSALS: dict[int, type[ProviderError]] = {
     422: errors.Invalid,
 }
 NO_CREDIT = re.compile(
-    r"(not (have )?enough|insufficient|out of|no( more)?|ran out of|exceeded your)( \w+)? (credit|funds|balance)"
+    r"(not (have )?enough|insufficient|out of|no( more)?|exceeded your)( \w+)? (credit|funds|balance)"
     r"|credits? (exhausted|exceeded|limit)|payment required",
     re.IGNORECASE,
 )
