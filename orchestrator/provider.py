@@ -39,7 +39,8 @@ class Provider(ABC):
     calls_back: ClassVar[bool]
     signs: ClassVar[bool]  # whether its callbacks are signed
     artifact_hosts: ClassVar[tuple[str, ...]]  # host suffixes its artifact URLs may have
-    account_fields: ClassVar[Mapping[str, type]] = {}  # what an account of it may say beyond the common
+    # What an account of it may say beyond the common: name → str, int …; a StrEnum of the words; or Secret.
+    account_fields: ClassVar[Mapping[str, type]] = {}
     account_defaults: ClassVar[Mapping[str, float]] = {}  # its own defaults of the common numbers
 
     @abstractmethod

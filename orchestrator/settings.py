@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,7 +39,11 @@ ACCOUNT_TEXTS = ("provider", "name", "token", "base_url", "allow_plain_secrets")
 
 @dataclass(frozen=True)
 class ProviderFacts:
-    """What the settings must know of a provider to check its accounts."""
+    """What the settings must know of a provider to check its accounts.
+
+    The type of a field is `str`, `int` or the like; a `StrEnum` of the words it may be; or `Secret`, which is
+    given as the token is.
+    """
 
     base_url: str
     account_fields: Mapping[str, type]
@@ -189,12 +194,13 @@ def _account(
     allow_plain = row.get("allow_plain_secrets", False)
     if not isinstance(allow_plain, bool):
         faults.append(f"{where}: allow_plain_secrets is {allow_plain!r}; it must be true or false")
-    token = _secret(row.get("token"), where, allow_plain is True, faults)
+    token = _secret("token", row.get("token"), where, allow_plain is True, faults)
     numbers = {key: _number(row, key, facts, where, faults) for key in ACCOUNT_NUMBERS}
-    fields = {key: row[key] for key in facts.account_fields if key in row}
-    for key, value in fields.items():
-        if not isinstance(value, facts.account_fields[key]):
-            faults.append(f"{where}: {key} is {value!r}, not a {facts.account_fields[key].__name__}")
+    fields = {
+        key: _field(kind, key, row[key], where, allow_plain is True, faults)
+        for key, kind in facts.account_fields.items()
+        if key in row
+    }
     base_url = str(row.get("base_url", facts.base_url)).rstrip("/")
     if not _is_http_url(base_url):
         faults.append(f"{where}: base_url is {base_url!r}; it must begin with https:// and name a host")
@@ -217,30 +223,43 @@ def _number(row: Mapping[str, Any], key: str, facts: ProviderFacts, where: str, 
     return float(value)
 
 
-def _secret(value: Any, where: str, allow_plain: bool, faults: list[str]) -> Secret:
+def _field(kind: type, key: str, value: Any, where: str, allow_plain: bool, faults: list[str]) -> Any:
+    """The value of a field that only this provider's accounts have."""
+    if kind is Secret:
+        return _secret(key, value, where, allow_plain, faults)
+    if issubclass(kind, StrEnum):
+        if value in list(kind):
+            return kind(value)
+        faults.append(f"{where}: {key} is {value!r}; it must be one of {', '.join(kind)}")
+    elif not isinstance(value, kind):
+        faults.append(f"{where}: {key} is {value!r}, not a {kind.__name__}")
+    return value
+
+
+def _secret(key: str, value: Any, where: str, allow_plain: bool, faults: list[str]) -> Secret:
     """The secret behind `env:NAME` or `file:PATH`."""
     text = value if isinstance(value, str) else ""
     kind, _, rest = text.partition(":")
     if kind == "env" and rest:
-        token = os.environ.get(rest, "").strip()
-        if not token:
-            faults.append(f"{where}: token is to come from the environment variable {rest}, which is not set")
-        return Secret(token)
+        secret = os.environ.get(rest, "").strip()
+        if not secret:
+            faults.append(f"{where}: {key} is to come from the environment variable {rest}, which is not set")
+        return Secret(secret)
     if kind == "file" and rest:
         try:
-            token = Path(rest).read_text(encoding="utf-8").strip()
+            secret = Path(rest).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
-            faults.append(f"{where}: token: cannot read {rest}: {reason}")
+            faults.append(f"{where}: {key}: cannot read {rest}: {reason}")
             return Secret("")
-        if not token:
-            faults.append(f"{where}: token: {rest} is empty")
-        return Secret(token)
+        if not secret:
+            faults.append(f"{where}: {key}: {rest} is empty")
+        return Secret(secret)
     if not text:
-        faults.append(f'{where}: token is missing: give "env:NAME" or "file:PATH"')
+        faults.append(f'{where}: {key} is missing: give "env:NAME" or "file:PATH"')
     elif not allow_plain:
         faults.append(
-            f'{where}: token is written out: give "env:NAME" or "file:PATH", '
+            f'{where}: {key} is written out: give "env:NAME" or "file:PATH", '
             "or set allow_plain_secrets = true on this account"
         )
     return Secret(text)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import ConfigurationError
+from orchestrator.providers import registry
 from orchestrator.settings import ProviderFacts, Settings, environment
 from orchestrator.signatures import Reference, read_reference, sign_reference
 
@@ -340,3 +341,67 @@ def test_the_environment_for_child_processes_is_a_copy(monkeypatch):
     copy["ORCHESTRATOR_FOLDER"] = "elsewhere"
     assert os.environ["ORCHESTRATOR_FOLDER"] == "here"
     assert environment()["ORCHESTRATOR_FOLDER"] == "here"
+
+
+# --- what only one provider's accounts say --------------------------------------------------------------
+
+SIGNING_SECRET = "the-signing-secret-that-must-never-show"
+FREEPIK = """
+[[accounts]]
+provider = "freepik_runway"
+name = "studio-1"
+token = "env:USEAPI_TOKEN"
+"""
+
+
+@pytest.fixture
+def with_freepik(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both providers are known, with the fields they really have."""
+    fields = registry()["freepik_runway"].account_fields
+    monkeypatch.setitem(PROVIDERS, "freepik_runway", ProviderFacts("https://api.freepik.com", fields))
+    monkeypatch.setenv("SIGNING", f"{SIGNING_SECRET}\n")
+
+
+@pytest.mark.usefixtures("with_freepik")
+def test_a_field_of_an_account_may_be_a_secret_given_like_the_token(read, tmp_path):
+    (tmp_path / "secret").write_text(f"{SIGNING_SECRET}\n")
+    for given, more in [
+        ("env:SIGNING", ""),
+        (f"file:{tmp_path / 'secret'}", ""),
+        (SIGNING_SECRET, "allow_plain_secrets = true\n"),
+    ]:
+        settings = read(f'{FREEPIK}signing_secret = "{given}"\n{more}')
+        assert settings.accounts[0].fields["signing_secret"].reveal() == SIGNING_SECRET
+        assert SIGNING_SECRET not in repr(settings)
+
+
+@pytest.mark.usefixtures("with_freepik")
+def test_a_secret_field_that_is_not_given_is_not_there(read):
+    assert read(FREEPIK).accounts[0].fields == {}
+
+
+@pytest.mark.usefixtures("with_freepik")
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        # An unset variable must not turn the check of signatures off.
+        ('signing_secret = "env:NOT_SET"', "signing_secret is to come from the environment variable NOT_SET"),
+        ('signing_secret = "file:/no/such"', "signing_secret: cannot read /no/such: No such file"),
+        ('signing_secret = ""', "signing_secret is missing: give"),
+        ("signing_secret = 5", "signing_secret is missing: give"),
+        (f'signing_secret = "{SIGNING_SECRET}"', "signing_secret is written out: give"),
+        ('signing_key = "hex"', "signing_key is 'hex'; it must be one of utf8, base64"),
+        ("signing_key = 5", "signing_key is 5; it must be one of utf8, base64"),
+        ('signing_key = ["utf8"]', "signing_key is ['utf8']; it must be one of"),
+        ("header = 5", "header is 5, not a str"),
+    ],
+)
+def test_a_wrong_field_is_told_with_its_cure_and_never_shown_where_it_is_secret(faults, line, fault):
+    (told,) = faults(f"{FREEPIK}{line}\n")
+    assert told.startswith(f"accounts file, account 1 (studio-1): {fault}")
+    assert SIGNING_SECRET not in told
+
+
+@pytest.mark.usefixtures("with_freepik")
+def test_a_field_may_be_a_word_of_a_list(read):
+    assert read(f'{FREEPIK}signing_key = "base64"\n').accounts[0].fields == {"signing_key": "base64"}

@@ -31,6 +31,18 @@ def _read_accounts(
     return accounts
 
 
+def _read_secrets(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> dict[str, str]:
+    secrets: dict[str, str] = {}
+    for entry in value:
+        key, _, secret = entry.partition("=")
+        if not key or not secret:
+            raise click.BadParameter("an entry is not of the form KEY=SECRET")
+        secrets[key] = secret
+    return secrets
+
+
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), required=True, help="0 takes any free port.")
 @click.option("--host", default="127.0.0.1", show_default=True)
@@ -46,12 +58,16 @@ def _read_accounts(
 @click.option("--max-jobs", type=click.IntRange(1), default=5, show_default=True, help="Of other accounts.")
 @click.option("--account", "accounts", multiple=True, metavar="EMAIL=MAXJOBS", callback=_read_accounts)
 @click.option("--progress", type=click.IntRange(0), default=2, show_default=True, help="Progress callbacks.")
+@click.option(
+    "--freepik-secret", "freepik_secrets", multiple=True, metavar="KEY=SECRET", callback=_read_secrets,
+    help="Sign the callbacks of this Freepik API key with this secret.",
+)  # fmt: skip
 def main(
     port: int, host: str, seed: int, scale: float, seconds: Seconds, max_jobs: int,
-    accounts: dict[str, int], progress: int,
+    accounts: dict[str, int], progress: int, freepik_secrets: dict[str, str],
 ) -> None:  # fmt: skip
     """Stand in for the providers' APIs on a local port."""
-    serve(Options(port, host, seed, scale, seconds, max_jobs, accounts, progress))
+    serve(Options(port, host, seed, scale, seconds, max_jobs, accounts, progress, freepik_secrets))
 
 
 if __name__ == "__main__":

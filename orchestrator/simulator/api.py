@@ -50,8 +50,15 @@ class Api(ABC):
         """The raw body of a callback; by default the task itself."""
         return json.dumps(self.render(snapshot)).encode()
 
-    def callback_headers(self, body: bytes) -> dict[str, str]:
-        """The headers of a callback; the place to sign `body` where the provider does."""
+    def progress_callbacks(self, most: int) -> int:
+        """How many callbacks come before the final one, where `most` are asked for."""
+        return most
+
+    def callback_headers(self, snapshot: Snapshot, body: bytes, delivery_id: str) -> dict[str, str]:
+        """The headers of a callback; the place to sign `body` where the provider does.
+
+        `delivery_id` stays the same when the delivery is tried again.
+        """
         return {"Content-Type": "application/json"}
 
     @contextmanager

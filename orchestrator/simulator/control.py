@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from flask import Blueprint, Response, request
 
 from orchestrator.simulator.api import Api, reply
+from orchestrator.simulator.apis.freepik_runway import FreepikRunway
 from orchestrator.simulator.engine import Engine, Trouble
 from orchestrator.simulator.tally import add_up
 
@@ -46,6 +47,7 @@ class Control:
             "poll_fail": self._fail_polls,
             "foreign": self._start_foreign,
             "runway_limit": self._limit,
+            "freepik_secret": self._set_secret,
         }
         if not isinstance(orders, Mapping) or not orders or orders.keys() - actions.keys():
             return reply({"error": f"expected an object with some of {', '.join(actions)}", "code": 400}, 400)
@@ -77,6 +79,18 @@ class Control:
             return
         account = self._engine.account(self._api(wish), str(wish["email"]))
         account.runway_limit = None if wish["tasks"] is None else int(str(wish["tasks"]))
+
+    def _set_secret(self, wish: Mapping[str, object]) -> None:
+        """`{"key": API key, "secret": text}`; null: its callbacks are not signed any more."""
+        secrets = self._freepik().secrets
+        secrets.pop(str(wish["key"]), None)
+        if wish["secret"] is not None:
+            secrets[str(wish["key"])] = str(wish["secret"])
+
+    def _freepik(self) -> FreepikRunway:
+        api = self._engine.apis["freepik_runway"]
+        assert isinstance(api, FreepikRunway)
+        return api
 
     def _api(self, wish: Mapping[str, object]) -> Api:
         """The API that `api` names; the first one where it names none."""

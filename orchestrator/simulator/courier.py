@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import urllib3
@@ -25,6 +26,7 @@ class Delivery:
     snapshot: Snapshot
     follow_up: Snapshot | None = None
     tries: int = 0
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 
 class Courier:
@@ -47,7 +49,7 @@ class Courier:
         task = delivery.snapshot.task
         if not task.tracked:
             return
-        if self._post(delivery.snapshot):
+        if self._post(delivery.snapshot, delivery.id):
             task.tally.callbacks_sent += 1
         else:
             task.tally.callbacks_refused += 1
@@ -67,7 +69,7 @@ class Courier:
         while self._waiting:
             self.deliver(self._waiting.popleft())
 
-    def _post(self, snapshot: Snapshot) -> bool:
+    def _post(self, snapshot: Snapshot, delivery_id: str) -> bool:
         order = snapshot.task.order
         body = order.api.callback_body(snapshot)
         try:
@@ -75,7 +77,7 @@ class Courier:
                 "POST",
                 order.reply_url or "",
                 body=body,
-                headers=order.api.callback_headers(body),
+                headers=order.api.callback_headers(snapshot, body, delivery_id),
                 timeout=urllib3.Timeout(total=TIMEOUT_SECONDS),
                 redirect=False,
             )

@@ -186,9 +186,10 @@ class Engine:
             return
         if Marker.FOREVER not in task.markers:
             self.timers.after(task.seconds, partial(self.end, task))
-        if self.options.progress and self._calls_back(task):
-            gap = task.seconds / (self.options.progress + 1)
-            self.timers.after(gap, partial(self._report_progress, task, gap, self.options.progress))
+        progress = task.order.api.progress_callbacks(self.options.progress)
+        if progress and self._calls_back(task):
+            gap = task.seconds / (progress + 1)
+            self.timers.after(gap, partial(self._report_progress, task, gap, progress))
 
     def _report_progress(self, task: Task, gap: float, left: int) -> None:
         if task.ended_at is not None or not task.tracked:

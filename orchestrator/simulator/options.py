@@ -49,4 +49,6 @@ class Options:
     accounts: Mapping[str, int] = field(default_factory=dict)
     """Account e-mail to its `maxJobs`; others come into being when first named, with `max_jobs`."""
     progress: int = 2
-    """How many progress callbacks are sent before the final one."""
+    """How many progress callbacks are sent before the final one, at most."""
+    freepik_secrets: Mapping[str, str] = field(default_factory=dict)
+    """API key to the secret that signs its callbacks; those of other keys are not signed."""

@@ -11,6 +11,7 @@ from gevent.pywsgi import WSGIServer
 from werkzeug.exceptions import HTTPException
 
 from orchestrator.simulator.api import reply
+from orchestrator.simulator.apis.freepik_runway import FreepikRunway
 from orchestrator.simulator.apis.useapi_frames import UseapiFrames
 from orchestrator.simulator.control import Control
 from orchestrator.simulator.courier import Courier
@@ -30,7 +31,7 @@ def create_app(options: Options) -> Flask:
     engine = Engine(options, timers, Courier(timers))
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    for api in (UseapiFrames(engine),):
+    for api in (UseapiFrames(engine), FreepikRunway(engine)):
         engine.add(api)
         app.register_blueprint(api.blueprint())
     app.register_blueprint(Control(engine).blueprint())
