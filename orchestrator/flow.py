@@ -150,7 +150,7 @@ class Flow:
         if not job.artifact_urls:
             raise JobFailed(_why(job))
         try:
-            artifacts = self.exchange.collect(job)
+            artifacts = self.exchange.collect(job, lambda: self.store.attempts(job))
         except CollectFailed as error:
             self._finish_later(job, error)
             return None
@@ -203,7 +203,7 @@ class Flow:
 
     def _submitted(self, attempt: str, account: Account, upstream_id: str) -> None:
         expected = self.exchange.expects_callback(account)
-        wait = account.net_seconds if expected else account.poll_seconds
+        wait = account.net_seconds if expected else self.exchange.poll_seconds(account)
         if self.store.submitted(attempt, upstream_id, self.clock() + wait) == "cancelled":
             self.exchange.cancel(account, upstream_id)
 
@@ -212,7 +212,8 @@ class Flow:
         if attempt.upstream_id:
             outcome = self.exchange.ask(account, attempt.upstream_id)
             if isinstance(outcome, Pending):
-                self.store.look_again(attempt.id, self.clock() + account.poll_seconds, "polls")
+                wait = self.exchange.poll_seconds(account)
+                self.store.look_again(attempt.id, self.clock() + wait, "polls")
             return outcome
         answered, upstream_id = self.exchange.search(account, attempt.id)
         if upstream_id:

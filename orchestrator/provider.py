@@ -41,6 +41,7 @@ class Provider(ABC):
     artifact_hosts: ClassVar[tuple[str, ...]]  # host suffixes its artifact URLs may have
     account_fields: ClassVar[Mapping[str, type]] = {}  # what an account of it may say beyond the common
     account_defaults: ClassVar[Mapping[str, float]] = {}  # its own defaults of the common numbers
+    min_poll_seconds: ClassVar[float] = 0.0  # the provider allows no quicker pace of polling one generation
 
     @abstractmethod
     def submit_request(
