@@ -46,12 +46,16 @@ def _read_accounts(
 @click.option("--max-jobs", type=click.IntRange(1), default=5, show_default=True, help="Of other accounts.")
 @click.option("--account", "accounts", multiple=True, metavar="EMAIL=MAXJOBS", callback=_read_accounts)
 @click.option("--progress", type=click.IntRange(0), default=2, show_default=True, help="Progress callbacks.")
+@click.option(
+    "--runway-overflow", type=click.Choice(["queue", "refuse"]), default="queue", show_default=True,
+    help="Beyond an account's limit the official API accepts and throttles; or answers 429, for comparison.",
+)  # fmt: skip
 def main(
     port: int, host: str, seed: int, scale: float, seconds: Seconds, max_jobs: int,
-    accounts: dict[str, int], progress: int,
+    accounts: dict[str, int], progress: int, runway_overflow: str,
 ) -> None:  # fmt: skip
     """Stand in for the providers' APIs on a local port."""
-    serve(Options(port, host, seed, scale, seconds, max_jobs, accounts, progress))
+    serve(Options(port, host, seed, scale, seconds, max_jobs, accounts, progress, runway_overflow))
 
 
 if __name__ == "__main__":

@@ -50,3 +50,5 @@ class Options:
     """Account e-mail to its `maxJobs`; others come into being when first named, with `max_jobs`."""
     progress: int = 2
     """How many progress callbacks are sent before the final one."""
+    runway_overflow: str = "queue"
+    """What the official API does beyond an account's limit: `queue` (THROTTLED, as in reality) or `refuse`."""
