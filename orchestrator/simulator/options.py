@@ -51,4 +51,4 @@ class Options:
     progress: int = 2
     """How many progress callbacks are sent before the final one."""
     runway_overflow: str = "queue"
-    """What the official API does beyond an account's limit: `queue` (THROTTLED, as in reality) or `refuse`."""
+    """The official API beyond an account's limit: `queue` (THROTTLED, as it really does) or `refuse`."""
