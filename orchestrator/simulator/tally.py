@@ -64,7 +64,7 @@ class Tally:
             self.reply_refs.add(reply_ref)
 
     def count_ended(self, status: str, seconds: float, now: float) -> None:
-        """Count one end; `seconds` is how long the task held its slot (not: waited). Not safe to call twice."""
+        """Count one end; `seconds` is how long it held its slot, waiting apart. Not safe to call twice."""
         self.tasks["RUNNING"] -= 1
         self.tasks[status] += 1
         self.busy_seconds += seconds
