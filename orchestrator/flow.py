@@ -212,8 +212,7 @@ class Flow:
         if attempt.upstream_id:
             outcome = self.exchange.ask(account, attempt.upstream_id)
             if isinstance(outcome, Pending):
-                wait = self.exchange.poll_seconds(account)
-                self.store.look_again(attempt.id, self.clock() + wait, "polls")
+                self.store.look_again(attempt.id, self.clock() + self.exchange.poll_seconds(account), "polls")
             return outcome
         answered, upstream_id = self.exchange.search(account, attempt.id)
         if upstream_id:
