@@ -142,7 +142,14 @@ class Malformed(CallbackRefused):
 
 
 class CollectFailed(OrchestratorError):
-    """A picture could not be fetched or kept. Collecting again costs nothing at the provider."""
+    """A picture could not be fetched or kept. Collecting again costs nothing at the provider.
+
+    `http_status`: what its URL was answered with, where that is the trouble.
+    """
+
+    def __init__(self, message: str, *, http_status: int | None = None) -> None:
+        super().__init__(message)
+        self.http_status = http_status
 
 
 class StoreUnavailable(OrchestratorError):

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from orchestrator.errors import (
     BadReference,
@@ -32,6 +33,7 @@ from orchestrator.models import (
     Report,
     Secret,
     Submission,
+    Succeeded,
 )
 from orchestrator.provider import Provider
 from orchestrator.retry import retry_after_seconds
@@ -40,6 +42,8 @@ from orchestrator.signatures import Reference, read_reference, sign_reference
 if TYPE_CHECKING:
     from orchestrator.artifacts import Artifacts
     from orchestrator.upstream import Upstream
+
+GONE = (401, 403, 404, 410)  # what an artifact URL that has expired is answered with
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +72,15 @@ class Exchange:
     def timing(self, provider: str, parameters: Mapping[str, Any]) -> str:
         """Whose durations a job is measured by: `<provider>/<model>`."""
         return f"{provider}/{self.providers[provider].model(parameters)}"
+
+    def min_poll_seconds(self, account: Account) -> float:
+        """What the account allows, but at the provider's own address no less than it allows itself.
+
+        Another address, such as the simulator's, has its own rules: there the account's word stands.
+        """
+        provider = self.providers[account.provider]
+        own = urlsplit(account.base_url).hostname == urlsplit(provider.base_url).hostname
+        return max(account.min_poll_seconds, provider.min_poll_seconds if own else 0.0)
 
     def submit(self, account: Account, attempt: str, parameters: Mapping[str, Any]) -> Submission:
         """Start a generation. Not safe to call twice: each call is paid for.
@@ -153,22 +166,46 @@ class Exchange:
         warn_of_unknown_word(provider, report.outcome)
         return reference, report
 
-    def collect(self, job: Job) -> list[Artifact]:
+    def collect(self, job: Job, attempts: Callable[[], Sequence[Mapping[str, str]]]) -> list[Artifact]:
         """Fetch and keep a job's pictures. Generates nothing; safe to call twice.
 
+        `attempts` gives the records of the job's attempts. It is called where a URL has expired, to ask the
+        provider for fresh ones, once.
         Raises: CollectFailed.
         """
         if self.artifacts is None:
             return [Artifact(url) for url in job.artifact_urls]
-        kept = []
-        hosts = self.providers[job.provider].artifact_hosts
         account = self.accounts.get((job.provider, job.account))
         if account is None:
             raise CollectFailed(f"no account {job.account!r} in the accounts file of this process")
-        for place, url in enumerate(job.artifact_urls, 1):
+        try:
+            return self._keep(self.artifacts, job, account, job.artifact_urls)
+        except CollectFailed as failed:
+            fresh_urls = self._fresh_urls(account, attempts()) if failed.http_status in GONE else ()
+            if not fresh_urls or fresh_urls == job.artifact_urls:
+                raise
+        logger.info("artifacts.refreshed job=%s account=%s", job.id, account.name)
+        return self._keep(self.artifacts, job, account, fresh_urls)
+
+    def _keep(self, artifacts: Artifacts, job: Job, account: Account, urls: Sequence[str]) -> list[Artifact]:
+        kept = []
+        hosts = self.providers[job.provider].artifact_hosts
+        for place, url in enumerate(urls, 1):
             with self.upstream.download(url, hosts, account.base_url) as chunks:
-                kept.append(self.artifacts.put(job.batch or "jobs", f"{job.id}-{place}", url, chunks))
+                kept.append(artifacts.put(job.batch or "jobs", f"{job.id}-{place}", url, chunks))
         return kept
+
+    def _fresh_urls(self, account: Account, attempts: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+        """What the provider says now of the generation that succeeded, which need not be the last."""
+        won = [
+            each["upstream_id"]
+            for each in attempts
+            if each.get("verdict") == "succeeded"
+            and each.get("account") == account.name
+            and each.get("upstream_id")
+        ]
+        outcome = self.ask(account, won[-1]) if won else Pending()
+        return outcome.artifact_urls if isinstance(outcome, Succeeded) else ()
 
     def _reference(self, account: Account, attempt: str) -> str:
         if not self.keys:

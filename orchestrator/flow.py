@@ -113,16 +113,23 @@ class Flow:
 
     def _receive(self, provider: str, reference: Reference, report: Report) -> str:
         attempt, account, upstream_id = reference.attempt_id, reference.account, report.upstream_id
+        record = None if isinstance(report.outcome, Succeeded) else self.store.attempt(attempt)
         if isinstance(report.outcome, Pending):
-            self.store.count(provider, "callbacks")
-            if known := self.exchange.accounts.get((provider, account)):
-                self.watch.submitted(attempt, known, f"{provider}/", upstream_id)
-            return "pending"
-        failures = 0
-        if isinstance(report.outcome, Failed):
-            record = self.store.attempt(attempt)
-            failures = record.failures if record else 0
+            return self._progress(provider, attempt, record, report)
+        failures = record.failures if record else 0
         return self._settle(attempt, provider, account, report.outcome, failures, upstream_id, "callbacks")
+
+    def _progress(self, provider: str, attempt: str, record: Attempt | None, report: Report) -> str:
+        """A callback before the final one. It may bring the upstream id, if it says itself whose it is."""
+        self.store.count(provider, "callbacks")
+        if record is None:
+            return "unknown"
+        if record.upstream_id:
+            return "pending" if record.upstream_id == report.upstream_id else "mismatch"
+        account = self.exchange.accounts.get((provider, record.account))
+        if account and report.reference is not None:
+            self.watch.submitted(attempt, account, record.timing, report.upstream_id)
+        return "pending"
 
     def poll(self, attempt: str) -> float | None:
         """Ask the provider about an attempt that is due. No trouble in asking is a failure of the job.
@@ -155,7 +162,7 @@ class Flow:
         if not job.artifact_urls:
             raise JobFailed(_why(job))
         try:
-            artifacts = self.exchange.collect(job)
+            artifacts = self.exchange.collect(job, lambda: self.store.attempts(job))
         except CollectFailed as error:
             self._finish_later(job, error)
             return None

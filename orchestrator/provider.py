@@ -42,6 +42,7 @@ class Provider(ABC):
     # What an account of it may say beyond the common: name → str, int …; a StrEnum of the words; or Secret.
     account_fields: ClassVar[Mapping[str, type]] = {}
     account_defaults: ClassVar[Mapping[str, float]] = {}  # its own defaults of the common numbers
+    min_poll_seconds: ClassVar[float] = 0.0  # the provider allows no quicker pace of polling one generation
 
     @abstractmethod
     def submit_request(

@@ -89,7 +89,10 @@ class Upstream:
                 url, timeout=(CONNECT_SECONDS, DOWNLOAD_SECONDS), allow_redirects=False, stream=True
             ) as response:
                 if response.status_code != 200:
-                    raise CollectFailed(f"fetching the picture was answered with {response.status_code}")
+                    raise CollectFailed(
+                        f"fetching the picture was answered with {response.status_code}",
+                        http_status=response.status_code,
+                    )
                 yield _capped(response)
         except (requests.RequestException, LocationValueError) as error:
             raise CollectFailed(f"fetching the picture failed ({type(error).__name__})") from None

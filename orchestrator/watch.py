@@ -39,7 +39,9 @@ class Watch:
         expects = self.exchange.expects_callback(account)
         learned = self._known(account, timing)
         if not expects or self.polls_instead(account.provider):
-            wait = pace.next_poll_seconds(learned, 0.0, account.poll_seconds, account.min_poll_seconds)
+            wait = pace.next_poll_seconds(
+                learned, 0.0, account.poll_seconds, self.exchange.min_poll_seconds(account)
+            )
         elif learned.enough:
             wait = pace.quantile(learned.durations, NET_SHARE) * NET_FACTOR + NET_SECONDS
         else:
@@ -83,7 +85,9 @@ class Watch:
             now = self.clock()
             waited = now - (attempt.submitted_at or attempt.opened_at)
             learned = self._known(account, attempt.timing)
-            wait = pace.next_poll_seconds(learned, waited, account.poll_seconds, account.min_poll_seconds)
+            wait = pace.next_poll_seconds(
+                learned, waited, account.poll_seconds, self.exchange.min_poll_seconds(account)
+            )
             self.store.look_again(attempt.id, now, now + wait, "polls")
         return outcome
 
@@ -102,10 +106,10 @@ class Watch:
 
     def _known(self, account: Account, timing: str) -> pace.Learned:
         worth = pace.POLL_WORTH_AHEAD if account.queue_ahead else pace.POLL_WORTH
-        key = (timing, account.min_poll_seconds, worth)
+        key = (timing, self.exchange.min_poll_seconds(account), worth)
         learned_at, learned = self._learned.get(key, (0.0, pace.Learned()))
         if self.clock() >= learned_at + LEARN_SECONDS:
-            learned = pace.learn(self.store.durations(timing), account.min_poll_seconds, worth)
+            learned = pace.learn(self.store.durations(timing), self.exchange.min_poll_seconds(account), worth)
             self._learned[key] = (self.clock(), learned)
         return learned
 

@@ -152,7 +152,7 @@ def _outcome(task: Mapping[str, Any]) -> Outcome:
         urls = _urls(task.get("generated"))
         return Succeeded(urls) if urls else Failed(errors.Unavailable("COMPLETED, but without pictures"))
     if word == "FAILED":  # there is no field for a reason, on moderated prompts neither
-        return Failed(errors.Unavailable("the task failed; this provider gives no reason"))
+        return Failed(errors.BadOutput("the task failed; this provider gives no reason"))
     return Pending(word, known=word in PENDING_WORDS)
 
 

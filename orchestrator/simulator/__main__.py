@@ -62,12 +62,21 @@ def _read_secrets(
     "--freepik-secret", "freepik_secrets", multiple=True, metavar="KEY=SECRET", callback=_read_secrets,
     help="Sign the callbacks of this Freepik API key with this secret.",
 )  # fmt: skip
+@click.option(
+    "--runway-overflow", type=click.Choice(["queue", "refuse"]), default="queue", show_default=True,
+    help="Beyond an account's limit the official API accepts and throttles; or answers 429, for comparison.",
+)  # fmt: skip
 def main(
     port: int, host: str, seed: int, scale: float, seconds: Seconds, max_jobs: int,
     accounts: dict[str, int], progress: int, freepik_secrets: dict[str, str],
+    runway_overflow: str,
 ) -> None:  # fmt: skip
     """Stand in for the providers' APIs on a local port."""
-    serve(Options(port, host, seed, scale, seconds, max_jobs, accounts, progress, freepik_secrets))
+    serve(
+        Options(
+            port, host, seed, scale, seconds, max_jobs, accounts, progress, freepik_secrets, runway_overflow
+        )
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ class Api(ABC):
 
     name: ClassVar[str]
     default_email: ClassVar[str] = "demo@example.com"
+    queues_overflow: bool = False
+    """Whether what is beyond an account's limit is accepted, and waits, instead of being refused."""
 
     accounts: dict[str, Account]
     tasks: dict[str, Task]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
+from typing import Any
 
 from flask import Blueprint, Response, request
 
@@ -42,12 +43,15 @@ class Control:
     def control(self) -> Response:
         """Order one or several kinds of trouble; 400 at the first that is unreadable."""
         orders = request.get_json(force=True, silent=True)
-        actions = {
+        actions: dict[str, Callable[[Any], None]] = {
             "fail": self._fail,
             "poll_fail": self._fail_polls,
             "foreign": self._start_foreign,
             "runway_limit": self._limit,
             "freepik_secret": self._set_secret,
+            "runway_daily": self._cap,
+            "runway_overflow": self._overflow,
+            "expire_outputs": self._expire,
         }
         if not isinstance(orders, Mapping) or not orders or orders.keys() - actions.keys():
             return reply({"error": f"expected an object with some of {', '.join(actions)}", "code": 400}, 400)
@@ -91,6 +95,20 @@ class Control:
         api = self._engine.apis["freepik_runway"]
         assert isinstance(api, FreepikRunway)
         return api
+
+    def _cap(self, wish: Mapping[str, object]) -> None:
+        account = self._engine.account(self._engine.apis["runway"], str(wish["token"]))
+        account.daily_left = None if wish["left"] is None else int(str(wish["left"]))
+
+    def _overflow(self, wish: str) -> None:
+        if wish not in ("queue", "refuse"):
+            raise ValueError("runway_overflow is queue or refuse")
+        self._engine.apis["runway"].queues_overflow = wish == "queue"
+
+    def _expire(self, wish: bool) -> None:
+        if wish is not True:
+            raise ValueError("expire_outputs is true")
+        self._engine.url_era += 1
 
     def _api(self, wish: Mapping[str, object]) -> Api:
         """The API that `api` names; the first one where it names none."""

@@ -70,6 +70,7 @@ class Engine:
         self._ended: deque[Task] = deque()
         self.create_trouble = Trouble(0, 0)
         self.poll_trouble = Trouble(0, 0)
+        self.url_era = 0  # artifact URLs of an earlier era have expired
         for api in self.apis.values():
             for task in api.tasks.values():
                 task.tracked = False
@@ -149,7 +150,7 @@ class Engine:
 
     def _check_capacity(self, order: Order, account: Account) -> None:
         limit = order.max_jobs or account.max_jobs
-        if len(account.held) >= limit:
+        if len(account.held) >= limit and not order.api.queues_overflow:
             raise Refused("429A", 429, str(limit), account)
         if account.runway_limit is not None and len(account.running) >= account.runway_limit:
             raise Refused("429B", 429, account=account)
@@ -167,15 +168,26 @@ class Engine:
             created_at=time.time(),
             limit=order.max_jobs or account.max_jobs,
         )
-        order.api.tasks[task.id] = account.held[task.id] = account.running[task.id] = task
+        order.api.tasks[task.id] = task
         if not order.foreign:
+            task.tally.count_accepted(order.prompt, order.reply_ref, task.created_at)
+        if len(account.held) >= task.limit and order.api.queues_overflow and not order.foreign:
+            account.waiting[task.id] = task
+            task.tally.throttled += 1
+        else:
+            self._run(task)
+        return task
+
+    def _run(self, task: Task) -> None:
+        """Give the task a slot: its time runs from now."""
+        task.started_at = time.time()
+        task.account.held[task.id] = task.account.running[task.id] = task
+        if not task.order.foreign:
             self._count_start(task)
             self._plan(task)
-        return task
 
     def _count_start(self, task: Task) -> None:
         account = task.account
-        task.tally.count_accepted(task.order.prompt, task.order.reply_ref, task.created_at)
         task.tally.count_concurrent(account.email, len(account.held))
         if account.freed_at is not None:
             task.tally.refills.append(time.monotonic() - account.freed_at)
@@ -221,10 +233,12 @@ class Engine:
         now = task.ended_at = time.time()
         if task.id in account.held and len(account.held) >= task.limit:
             account.freed_at = time.monotonic()
-        account.held.pop(task.id, None)
-        account.running.pop(task.id, None)
+        for place in (account.held, account.running, account.waiting):
+            place.pop(task.id, None)
         if not task.order.foreign:
-            task.tally.count_ended(status, now - task.created_at, now)
+            task.tally.count_ended(status, now - (task.started_at or now), now)
+        while account.waiting and len(account.held) < account.max_jobs:
+            self._run(account.waiting.pop(next(iter(account.waiting))))
         return now
 
     def _forget_the_oldest(self, ended: Task) -> None:

@@ -34,6 +34,7 @@ class Marker(StrEnum):
     OUT_OF_ORDER = "out-of-order"  # a late progress callback after the final one
     NO_PICTURE = "no-picture"  # the artifact's URL answers 404
     FOREVER = "forever"  # never ends
+    EXPIRE = "expire"  # the artifact URLs told first answer 403, those of a later question do not (runway)
 
 
 _NONE: frozenset[Marker] = frozenset()

@@ -21,6 +21,7 @@ PROGRESS_CAP = 0.99
 class Phase(StrEnum):
     """Where a task stands. An API translates these into its own words where they differ."""
 
+    THROTTLED = "THROTTLED"
     PENDING = "PENDING"
     RUNNING = "RUNNING"
     SIMMERING = "SIMMERING"
@@ -32,7 +33,7 @@ class Refused(Exception):
     """A request that gets an error for an answer; `kind` is the word under which it is counted.
 
     Kinds: 400, 401, 404, 412 (credit), 422 (moderated), 429A (account full), 429B (the provider's own limit),
-    596 (account broken), 5xx, or any other status as told through the control door.
+    429D (its daily cap), 596 (account broken), 5xx, or any other status as told through the control door.
     """
 
     def __init__(self, kind: str, status: int, detail: str = "", account: Account | None = None) -> None:
@@ -75,6 +76,10 @@ class Account:
     runway_limit: int | None = None
     held: dict[str, Task] = field(default_factory=dict)
     running: dict[str, Task] = field(default_factory=dict)
+    waiting: dict[str, Task] = field(default_factory=dict)
+    """Accepted beyond the limit, in the order they came, by an API that queues its overflow."""
+    daily_left: int | None = None
+    """How many tasks the daily cap still admits; None: there is none."""
     freed_at: float | None = None
     """Monotonic moment at which the account ceased to be full, until the slot is taken again."""
 
@@ -93,6 +98,8 @@ class Task:
     seconds: float
     created_at: float
     limit: int
+    started_at: float | None = None
+    """When it got its slot; None: it waits for one."""
     answer_status: int | None = None
     """The error to answer with although the task was accepted."""
     ended_at: float | None = None
@@ -111,7 +118,9 @@ class Task:
         """The task as it stood, or stands, at a unix moment."""
         if self.ended_at is not None and moment >= self.ended_at:
             return Snapshot(self, Phase.FAILED if self.reason else Phase.SUCCEEDED, 1.0, self.ended_at)
-        share = (moment - self.created_at) / self.seconds if self.seconds else 0.0
+        if self.started_at is None:
+            return Snapshot(self, Phase.THROTTLED, None, self.created_at)
+        share = (moment - self.started_at) / self.seconds if self.seconds else 0.0
         if share < PENDING_SHARE:
             return self.as_created()
         phase = Phase.SIMMERING if Marker.WEIRD in self.markers else Phase.RUNNING

@@ -52,3 +52,5 @@ class Options:
     """How many progress callbacks are sent before the final one, at most."""
     freepik_secrets: Mapping[str, str] = field(default_factory=dict)
     """API key to the secret that signs its callbacks; those of other keys are not signed."""
+    runway_overflow: str = "queue"
+    """The official API beyond an account's limit: `queue` (THROTTLED, as it really does) or `refuse`."""

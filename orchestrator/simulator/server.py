@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 
 import gevent
-from flask import Flask, Response
+from flask import Flask, Response, request
 from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 from werkzeug.exceptions import HTTPException
 
 from orchestrator.simulator.api import reply
 from orchestrator.simulator.apis.freepik_runway import FreepikRunway
+from orchestrator.simulator.apis.runway import ERA_KEY, Runway
 from orchestrator.simulator.apis.useapi_frames import UseapiFrames
 from orchestrator.simulator.control import Control
 from orchestrator.simulator.courier import Courier
@@ -31,11 +33,11 @@ def create_app(options: Options) -> Flask:
     engine = Engine(options, timers, Courier(timers))
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    for api in (UseapiFrames(engine), FreepikRunway(engine)):
+    for api in (UseapiFrames(engine), FreepikRunway(engine), Runway(engine)):
         engine.add(api)
         app.register_blueprint(api.blueprint())
     app.register_blueprint(Control(engine).blueprint())
-    app.add_url_rule("/artifacts/<name>/<int:index>.png", "artifact", _artifact)
+    app.add_url_rule("/artifacts/<name>/<int:index>.png", "artifact", partial(_artifact, engine))
     app.register_error_handler(HTTPException, _http_error)
     timers.start()
     return app
@@ -60,7 +62,9 @@ def serve(options: Options) -> None:
     server.stop(timeout=0)
 
 
-def _artifact(name: str, index: int) -> Response:
+def _artifact(engine: Engine, name: str, index: int) -> Response:
+    if request.args.get(ERA_KEY, engine.url_era, type=int) < engine.url_era:
+        return reply({"error": "Forbidden", "code": 403}, 403)
     try:
         file = draw_picture(name, index)
     except LookupError:

@@ -10,6 +10,7 @@ KEPT_REFILLS = 100_000
 SUMS = (
     "posts",
     "accepted",
+    "throttled",
     "polls",
     "duplicates_by_reply_ref",
     "duplicates_by_prompt",
@@ -26,6 +27,8 @@ class Tally:
 
     posts: int = 0
     accepted: int = 0
+    throttled: int = 0
+    """Accepted, but made to wait for a slot."""
     polls: int = 0
     duplicates_by_reply_ref: int = 0
     duplicates_by_prompt: int = 0
@@ -61,7 +64,7 @@ class Tally:
             self.reply_refs.add(reply_ref)
 
     def count_ended(self, status: str, seconds: float, now: float) -> None:
-        """Count one end; `seconds` is how long the task held its slot. Not safe to call twice."""
+        """Count one end; `seconds` is how long it held its slot, waiting apart. Not safe to call twice."""
         self.tasks["RUNNING"] -= 1
         self.tasks[status] += 1
         self.busy_seconds += seconds
