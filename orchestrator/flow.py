@@ -23,6 +23,7 @@ from orchestrator.errors import (
     describe,
 )
 from orchestrator.models import (
+    Attempt,
     Failed,
     Job,
     Lost,

@@ -115,11 +115,11 @@ class Account:
     fields: Mapping[str, Any]  # what only this provider knows, such as `email`
     deadline_seconds: float  # an attempt without an outcome for so long is lost
     poll_seconds: float  # pace of polling, until it is learned
-    min_poll_seconds: float  # one generation is never asked after more often
     net_seconds: float  # first poll where a callback is expected, until it is learned
-    queue_ahead: int  # jobs beyond max_jobs that may wait in the provider's own queue
     timeout_seconds: float  # of one HTTP call
     max_attempts: int  # failures a job may have
+    min_poll_seconds: float = 1.0  # one generation is never asked after more often
+    queue_ahead: int = 0  # jobs beyond max_jobs that may wait in the provider's own queue
 
 
 @dataclass(frozen=True)

@@ -276,7 +276,7 @@ def test_pictures_before_the_end_are_none():
 
 def test_a_failure_has_no_reason_and_may_pass():
     failed = outcome(status="FAILED")
-    assert type(failed.error) is errors.Unavailable
+    assert type(failed.error) is errors.BadOutput
     assert "no reason" in str(failed.error)
 
 

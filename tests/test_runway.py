@@ -640,8 +640,8 @@ def test_cancelling_what_is_gone_already_is_fine(status):
     ],
 )
 def test_the_pace_of_polling_is_the_accounts_but_at_runway_no_quicker_than_allowed(base_url, wished, pace):
-    polled = account(base_url, poll_seconds=wished)
-    assert exchange(FakeUpstream()).poll_seconds(polled) == pace
+    polled = account(base_url, min_poll_seconds=wished)
+    assert exchange(FakeUpstream()).min_poll_seconds(polled) == pace
 
 
 OLD, FRESH = "https://a.cloudfront.net/0.png?_jwt=old", "https://a.cloudfront.net/0.png?_jwt=new"
