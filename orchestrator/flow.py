@@ -214,6 +214,8 @@ class Flow:
             if isinstance(outcome, Pending):
                 self.store.look_again(attempt.id, self.clock() + account.poll_seconds, "polls")
             return outcome
+        if self.exchange.may_repeat(account):
+            return Failed(Unavailable("the submit was never answered"))
         answered, upstream_id = self.exchange.search(account, attempt.id)
         if upstream_id:
             self._submitted(attempt.id, account, upstream_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ ACCOUNT_NUMBERS: dict[str, tuple[type, float, float, float]] = {
     "net_seconds": (float, 0.05, 86_400, 60),
     "timeout_seconds": (float, 0.1, 600, 30),
 }
+TABLES: dict[type, str] = {dict: 'a table, as in { name = "value" }', list: 'a list, as in ["one", "two"]'}
 ACCOUNT_TEXTS = ("provider", "name", "token", "base_url", "allow_plain_secrets")
 
 
@@ -41,6 +42,7 @@ class ProviderFacts:
     base_url: str
     account_fields: Mapping[str, type]
     defaults: Mapping[str, float] = field(default_factory=dict)
+    faults_of: Callable[[Mapping[str, Any]], Sequence[str]] = lambda fields: ()
 
 
 @dataclass(frozen=True)
@@ -190,9 +192,7 @@ def _account(
     token = _secret(row.get("token"), where, allow_plain is True, faults)
     numbers = {key: _number(row, key, facts, where, faults) for key in ACCOUNT_NUMBERS}
     fields = {key: row[key] for key in facts.account_fields if key in row}
-    for key, value in fields.items():
-        if not isinstance(value, facts.account_fields[key]):
-            faults.append(f"{where}: {key} is {value!r}, not a {facts.account_fields[key].__name__}")
+    faults += [f"{where}: {fault}" for fault in _field_faults(fields, facts)]
     base_url = str(row.get("base_url", facts.base_url)).rstrip("/")
     if not _is_http_url(base_url):
         faults.append(f"{where}: base_url is {base_url!r}; it must begin with https:// and name a host")
@@ -203,6 +203,20 @@ def _account(
         provider=row["provider"], name=str(name), token=token, base_url=base_url, fields=fields,
         **{**numbers, **whole},  # type: ignore[arg-type]
     )  # fmt: skip
+
+
+def _field_faults(fields: Mapping[str, Any], facts: ProviderFacts) -> Sequence[str]:
+    """What is wrong with the fields of this provider only. Tables, which may hold secrets, are not shown."""
+    faults = []
+    for key, value in fields.items():
+        kind = facts.account_fields[key]
+        if isinstance(value, kind):
+            continue
+        if kind in TABLES:
+            faults.append(f"{key} is a {type(value).__name__}, not {TABLES[kind]}")
+        else:
+            faults.append(f"{key} is {value!r}, not a {kind.__name__}")
+    return faults or facts.faults_of(fields)
 
 
 def _number(row: Mapping[str, Any], key: str, facts: ProviderFacts, where: str, faults: list[str]) -> float:
