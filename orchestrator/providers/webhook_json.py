@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from marshmallow import fields
+from marshmallow import fields, validate
 
 from orchestrator import errors
 from orchestrator.errors import Malformed, ProviderError, Uncertain
@@ -72,7 +72,7 @@ REFUSALS: dict[int, type[ProviderError]] = {
 class JsonParameters(Parameters):
     """The prompt, and whatever else this API takes: what is right is known to the API alone."""
 
-    prompt = fields.String(required=True, validate=lambda text: bool(text))
+    prompt = fields.String(required=True, validate=validate.Length(1))
     parameters = fields.Dict(keys=fields.String())
     api = fields.String()  # insists on an account of this API, where the accounts file has several
 
@@ -198,9 +198,9 @@ def _faults_of_requests(told: Mapping[str, Any]) -> Iterator[str]:
     if told["submit_method"] not in METHODS:
         yield f"submit_method is {told['submit_method']!r}; it must be one of {', '.join(METHODS)}"
     for name in ("submit_path", "poll_path"):
-        if name in told and not str(told[name]).startswith("/"):
+        if told.get(name, "/")[:1] not in ("", "/"):
             yield f"{name} is {told[name]!r}; it must begin with /"
-    if placeholders(told.get("submit_path", "")):
+    if placeholders(told["submit_path"]):
         yield "submit_path can hold no placeholder"
     if "poll_path" in told and placeholders(told["poll_path"]) != ["id"]:
         yield f"poll_path is {told['poll_path']!r}; it must hold {{id}} once, and no other placeholder"
@@ -245,7 +245,7 @@ def _check_free(parameters: Mapping[str, Any], ours: Mapping[str, Any] | None) -
 
 
 def _is_ours(template: Mapping[str, Any] | None, name: str) -> bool:
-    return bool(template) and name in template and bool(placeholders(template[name]))
+    return template is not None and name in template and bool(placeholders(template[name]))
 
 
 PROVIDER = WebhookJson()
