@@ -192,10 +192,14 @@ def _account(
     token = _secret(row.get("token"), where, allow_plain is True, faults)
     numbers = {key: _number(row, key, facts, where, faults) for key in ACCOUNT_NUMBERS}
     fields = {key: row[key] for key in facts.account_fields if key in row}
-    faults += [f"{where}: {fault}" for fault in _field_faults(fields, facts)]
+    for key, value in fields.items():
+        if not isinstance(value, facts.account_fields[key]):
+            faults.append(f"{where}: {key} is {_wrong_type(value, facts.account_fields[key])}")
     base_url = str(row.get("base_url", facts.base_url)).rstrip("/")
     if not _is_http_url(base_url):
         faults.append(f"{where}: base_url is {base_url!r}; it must begin with https:// and name a host")
+    if len(faults) == before:
+        faults += [f"{where}: {fault}" for fault in facts.faults_of(fields)]
     if len(faults) > before:
         return None
     whole = {key: int(numbers[key]) for key in ("max_jobs", "max_attempts")}
@@ -205,18 +209,11 @@ def _account(
     )  # fmt: skip
 
 
-def _field_faults(fields: Mapping[str, Any], facts: ProviderFacts) -> Sequence[str]:
-    """What is wrong with the fields of this provider only. Tables, which may hold secrets, are not shown."""
-    faults = []
-    for key, value in fields.items():
-        kind = facts.account_fields[key]
-        if isinstance(value, kind):
-            continue
-        if kind in TABLES:
-            faults.append(f"{key} is a {type(value).__name__}, not {TABLES[kind]}")
-        else:
-            faults.append(f"{key} is {value!r}, not a {kind.__name__}")
-    return faults or facts.faults_of(fields)
+def _wrong_type(value: Any, kind: type) -> str:
+    """The value and what it is not; what ought to be a table may hold secrets, and is not shown."""
+    if kind in TABLES:
+        return f"a {type(value).__name__}, not {TABLES[kind]}"
+    return f"{value!r}, not a {kind.__name__}"
 
 
 def _number(row: Mapping[str, Any], key: str, facts: ProviderFacts, where: str, faults: list[str]) -> float:

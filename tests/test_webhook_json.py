@@ -1,4 +1,4 @@
-"""An API described in the accounts file: what is said to it, how its answers are read, what is refused at start."""
+"""An API described in the accounts file: what is said to it, how its answers are read, what cannot work."""
 
 from __future__ import annotations
 
