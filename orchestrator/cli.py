@@ -164,7 +164,7 @@ def providers(as_json: bool) -> None:
     views = [_provider_view(provider) for provider in registry().values()]
     if as_json:
         return click.echo(json.dumps(views, indent=2))
-    table = Table("provider", "outcome by", "signed", "slots", "timeout", "deadline", "documentation")
+    table = Table("provider", "outcome by", "signed", "slots", "timeout", "deadline")
     for view in views:
         limits = view["limits"]
         table.add_row(
@@ -174,9 +174,10 @@ def providers(as_json: bool) -> None:
             f"{limits['max_jobs']:g}",
             f"{limits['timeout_seconds']:g} s",
             f"{limits['deadline_seconds']:g} s",
-            Text(view["docs_url"], overflow="fold"),
         )
     console.print(table)
+    for view in views:
+        console.print(f"{view['name']}: {view['docs_url']}", soft_wrap=True)
 
 
 @main.command()

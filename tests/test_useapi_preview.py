@@ -132,9 +132,8 @@ def test_it_is_refused_with_what_replaces_it(accounts):
     told = str(refused.value)
     assert "Runway retired this endpoint in September 2025" in told
     assert PREVIEW.docs_url in told
-    assert (
-        """orchestrator.enqueue("useapi_frames", {'text_prompt': 'a fox', 'style': 'light-anime'})""" in told
-    )
+    call = """enqueue("useapi_frames", {'text_prompt': 'a fox', 'style': 'light-anime'})"""
+    assert f"Instead: orchestrator.{call}" in told
     assert "allow_retired = true" in told
 
 
