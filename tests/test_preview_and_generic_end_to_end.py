@@ -250,7 +250,7 @@ def test_it_survives_what_an_api_can_do_wrong(generic, markers, attempts, failur
 
 def test_a_failure_is_tried_once_more_and_told_in_the_apis_own_words(generic):
     job = generic("[failed]")
-    with pytest.raises(JobFailed, match="BadOutput: INTERNAL.BAD_OUTPUT.CODE01"):
+    with pytest.raises(JobFailed, match=r"BadOutput: INTERNAL\.BAD_OUTPUT\.CODE01"):
         job.result(timeout=PATIENCE)
     assert job.record.attempts == 2
 
