@@ -38,7 +38,9 @@ class Built:
 def read_settings() -> Settings:
     """Raises: ConfigurationError."""
     facts = {
-        name: ProviderFacts(provider.base_url, provider.account_fields, provider.account_defaults)
+        name: ProviderFacts(
+            provider.base_url, provider.account_fields, provider.account_defaults, provider.account_faults
+        )
         for name, provider in registry().items()
     }
     return Settings.from_environ(facts)

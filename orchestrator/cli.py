@@ -23,9 +23,11 @@ from orchestrator.doctor import examine
 from orchestrator.errors import OrchestratorError
 from orchestrator.local.errors import LocalError
 from orchestrator.models import State
+from orchestrator.provider import Provider
 from orchestrator.providers import registry
 from orchestrator.retry import UNTIL_RESUMED
 from orchestrator.schemas import moment, shown
+from orchestrator.settings import ACCOUNT_NUMBERS
 from orchestrator.up import up_until_stopped
 
 console = Console(markup=False, highlight=False)  # prompts and errors are a stranger's words
@@ -156,6 +158,29 @@ def resume(provider: str, account: str) -> None:
 
 
 @main.command()
+@click.option("--json", "as_json", is_flag=True)
+def providers(as_json: bool) -> None:
+    """List the providers: how an outcome comes, whether it is signed, the limits, the documentation."""
+    views = [_provider_view(provider) for provider in registry().values()]
+    if as_json:
+        return click.echo(json.dumps(views, indent=2))
+    table = Table("provider", "outcome by", "signed", "slots", "timeout", "deadline")
+    for view in views:
+        limits = view["limits"]
+        table.add_row(
+            view["name"],
+            view["kind"],
+            "yes" if view["signed"] else "no",
+            f"{limits['max_jobs']:g}",
+            f"{limits['timeout_seconds']:g} s",
+            f"{limits['deadline_seconds']:g} s",
+        )
+    console.print(table)
+    for view in views:
+        console.print(f"{view['name']}: {view['docs_url']}", soft_wrap=True)
+
+
+@main.command()
 @_plainly
 def doctor() -> None:
     """Check the settings and everything they name, and say what to mend."""
@@ -164,6 +189,18 @@ def doctor() -> None:
         console.print(MARKS[finding.verdict], finding.text, soft_wrap=True)
     if any(finding.verdict == "fault" for finding in findings):
         raise SystemExit(1)
+
+
+def _provider_view(provider: Provider) -> dict[str, Any]:
+    """`limits`: what an account has that does not say otherwise."""
+    limits = {name: default for name, (_, _, _, default) in ACCOUNT_NUMBERS.items()}
+    return {
+        "name": provider.name,
+        "kind": provider.kind,
+        "signed": provider.signs,
+        "docs_url": provider.docs_url,
+        "limits": {**limits, **provider.account_defaults},
+    }
 
 
 def _parameters(provider: str, words: tuple[str, ...]) -> dict[str, Any]:

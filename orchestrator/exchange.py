@@ -67,7 +67,11 @@ class Exchange:
             raise Broken(f"no account {name!r} of {provider} in the accounts file of this process") from None
 
     def expects_callback(self, account: Account) -> bool:
-        return self.public_url is not None and self.providers[account.provider].calls_back
+        return self.public_url is not None and self._provider(account).calls_back
+
+    def may_repeat(self, account: Account) -> bool:
+        """Whether a submit without an answer is simply made again."""
+        return self._provider(account).repeatable_submit
 
     def timing(self, provider: str, parameters: Mapping[str, Any]) -> str:
         """Whose durations a job is measured by: `<provider>/<model>`."""
@@ -85,9 +89,19 @@ class Exchange:
     def submit(self, account: Account, attempt: str, parameters: Mapping[str, Any]) -> Submission:
         """Start a generation. Not safe to call twice: each call is paid for.
 
-        Raises: ProviderError; Uncertain among them where it may have started.
+        Raises: ProviderError; Uncertain among them where it may have started and must not be repeated.
         """
-        provider = self.providers[account.provider]
+        try:
+            return self._submit(account, attempt, parameters)
+        except Uncertain as uncertain:
+            if not self.may_repeat(account):
+                raise
+            raise Unavailable(
+                uncertain.message, http_status=uncertain.http_status, wait_seconds=uncertain.wait_seconds
+            ) from None
+
+    def _submit(self, account: Account, attempt: str, parameters: Mapping[str, Any]) -> Submission:
+        provider = self._provider(account)
         reference = self._reference(account, attempt)
         callback_url = None
         if self.expects_callback(account):
@@ -98,14 +112,17 @@ class Exchange:
             return provider.read_submission(reply)
         error = _read_error(provider, reply)
         if isinstance(error, Unavailable):
-            raise Uncertain(error.message, http_status=reply.status)
+            raise Uncertain(error.message, http_status=reply.status, wait_seconds=error.wait_seconds)
         raise error
 
     def ask(self, account: Account, upstream_id: str) -> Outcome:
         """How a generation is doing. Trouble in asking is `Pending`: it says nothing of the generation."""
-        provider = self.providers[account.provider]
+        provider = self._provider(account)
+        request = provider.poll_request(upstream_id, account)
+        if request is None:
+            return Pending()
         try:
-            reply = self.upstream.send(provider.poll_request(upstream_id, account), account.timeout_seconds)
+            reply = self.upstream.send(request, account.timeout_seconds)
             if reply.status >= 400:
                 raise _read_error(provider, reply)
             outcome = provider.read_report(reply.body).outcome
@@ -117,7 +134,7 @@ class Exchange:
 
     def search(self, account: Account, attempt: str) -> tuple[bool, str | None]:
         """Whether the provider could say if it took an attempt, and the upstream id if it did."""
-        provider = self.providers[account.provider]
+        provider = self._provider(account)
         requests = provider.search_requests(account)
         answered = bool(requests)
         for request in requests:
@@ -134,7 +151,7 @@ class Exchange:
 
     def cancel(self, account: Account, upstream_id: str) -> None:
         """Ask the provider to stop a generation, where it can. It may refuse; that is only logged."""
-        provider = self.providers[account.provider]
+        provider = self._provider(account)
         request = provider.cancel_request(upstream_id, account)
         if request is None:
             return
@@ -154,6 +171,7 @@ class Exchange:
         reference = read_reference(provider.name, text, self.keys)
         account = self.accounts.get((provider.name, reference.account))
         if account is not None:
+            provider = provider.of(account)
             provider.verify(headers, raw_body, account, now)
         elif provider.signs:
             raise BadReference("its account is not known here")
@@ -189,7 +207,7 @@ class Exchange:
 
     def _keep(self, artifacts: Artifacts, job: Job, account: Account, urls: Sequence[str]) -> list[Artifact]:
         kept = []
-        hosts = self.providers[job.provider].artifact_hosts
+        hosts = self._provider(account).artifact_hosts
         for place, url in enumerate(urls, 1):
             with self.upstream.download(url, hosts, account.base_url) as chunks:
                 kept.append(artifacts.put(job.batch or "jobs", f"{job.id}-{place}", url, chunks))
@@ -206,6 +224,9 @@ class Exchange:
         ]
         outcome = self.ask(account, won[-1]) if won else Pending()
         return outcome.artifact_urls if isinstance(outcome, Succeeded) else ()
+
+    def _provider(self, account: Account) -> Provider:
+        return self.providers[account.provider].of(account)
 
     def _reference(self, account: Account, attempt: str) -> str:
         if not self.keys:

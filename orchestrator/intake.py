@@ -24,11 +24,14 @@ def new_job(
 ) -> NewJob:
     """`options`: `batch` and `priority`. `task_options`: Celery's own, as `broker.task_options` gives them.
 
-    Raises: Unsupported, Invalid, ConfigurationError.
+    Raises: Unsupported, Invalid; ConfigurationError where an accounts file is read that has no account of it.
     """
     provider = known_provider(exchange, provider_name)
     checked = check(provider.schema, parameters, provider.name)
-    provider.check(checked, [each for each in exchange.accounts.values() if each.provider == provider.name])
+    ours = [each for each in exchange.accounts.values() if each.provider == provider.name]
+    provider.check(checked, ours)
+    if exchange.accounts and not ours:
+        raise ConfigurationError([f"the accounts file has no account of {provider.name}: add one"])
     chosen = check(JobOptions, options, "job options")
     return NewJob(
         id=job_id,
@@ -43,12 +46,10 @@ def new_job(
 
 
 def known_provider(exchange: Exchange, name: Any) -> Provider:
-    """Raises: Unsupported; ConfigurationError where an accounts file is read that has no account of it."""
+    """Raises: Unsupported."""
     provider = exchange.providers.get(name) if isinstance(name, str) else None
     if provider is None:
         raise Unsupported(f"no provider {name!r}; known are {', '.join(sorted(exchange.providers))}")
-    if exchange.accounts and not any(of == provider.name for of, _ in exchange.accounts):
-        raise ConfigurationError([f"the accounts file has no account of {provider.name}: add one"])
     return provider
 
 

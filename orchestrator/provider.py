@@ -31,18 +31,24 @@ class Parameters(Schema):
 class Provider(ABC):
     """One upstream API, translated. Every member is pure and safe to call twice."""
 
+    # The same for all of its accounts:
+
     name: ClassVar[str]  # as in the accounts file, the callback URL and the file name
     docs_url: ClassVar[str]
     base_url: ClassVar[str]
     schema: ClassVar[type[Parameters]]  # of the parameters a caller may send
     prompt_parameter: ClassVar[str]  # which of them is the prompt
-    calls_back: ClassVar[bool]
     signs: ClassVar[bool]  # whether its callbacks are signed
-    artifact_hosts: ClassVar[tuple[str, ...]]  # host suffixes its artifact URLs may have
+    synchronous: ClassVar[bool] = False  # the answer to the submit is the outcome: nothing to poll
+    repeatable_submit: ClassVar[bool] = False  # a submit costs nothing: one whose answer is lost is repeated
     # What an account of it may say beyond the common: name → str, int …; a StrEnum of the words; or Secret.
     account_fields: ClassVar[Mapping[str, type]] = {}
     account_defaults: ClassVar[Mapping[str, float]] = {}  # its own defaults of the common numbers
     min_poll_seconds: ClassVar[float] = 0.0  # the provider allows no quicker pace of polling one generation
+
+    # What `of` may change for one account:
+    calls_back: bool
+    artifact_hosts: tuple[str, ...]  # host suffixes its artifact URLs may have
 
     @abstractmethod
     def submit_request(
@@ -58,8 +64,8 @@ class Provider(ABC):
         """
 
     @abstractmethod
-    def poll_request(self, upstream_id: str, account: Account) -> Request:
-        """The request that asks how a generation is doing."""
+    def poll_request(self, upstream_id: str, account: Account) -> Request | None:
+        """The request that asks how a generation is doing; None where the provider cannot be asked."""
 
     @abstractmethod
     def read_report(self, body: Any) -> Report:
@@ -71,6 +77,14 @@ class Provider(ABC):
     @abstractmethod
     def read_error(self, reply: Reply) -> ProviderError:
         """The error behind an answer with status 400 or above. 5xx is `Unavailable`."""
+
+    def of(self, account: Account) -> Provider:
+        """The provider as this account describes it; itself, where accounts describe nothing of it."""
+        return self
+
+    def account_faults(self, fields: Mapping[str, Any]) -> Sequence[str]:
+        """What is wrong with an account's own fields beyond their types, each fault with its cure."""
+        return ()
 
     def verify(  # noqa: B027
         self, headers: Mapping[str, str], raw_body: bytes, account: Account, now: float
@@ -110,3 +124,10 @@ class Provider(ABC):
     def read_search(self, body: Any) -> Mapping[str, str]:
         """Reference → upstream id, from the answer to one of `search_requests`."""
         return {}
+
+    @property
+    def kind(self) -> str:
+        """How an outcome comes: callback, poll or synchronous."""
+        if self.synchronous:
+            return "synchronous"
+        return "callback" if self.calls_back else "poll"

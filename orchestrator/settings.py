@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -34,6 +34,7 @@ ACCOUNT_NUMBERS: dict[str, tuple[type, float, float, float]] = {
     "net_seconds": (float, 0.05, 86_400, 60),
     "timeout_seconds": (float, 0.1, 600, 30),
 }
+TABLES: dict[type, str] = {dict: 'a table, as in { name = "value" }', list: 'a list, as in ["one", "two"]'}
 ACCOUNT_TEXTS = ("provider", "name", "token", "base_url", "allow_plain_secrets")
 
 
@@ -48,6 +49,7 @@ class ProviderFacts:
     base_url: str
     account_fields: Mapping[str, type]
     defaults: Mapping[str, float] = field(default_factory=dict)
+    faults_of: Callable[[Mapping[str, Any]], Sequence[str]] = lambda fields: ()
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,8 @@ def _account(
     base_url = str(row.get("base_url", facts.base_url)).rstrip("/")
     if not _is_http_url(base_url):
         faults.append(f"{where}: base_url is {base_url!r}; it must begin with https:// and name a host")
+    if len(faults) == before:
+        faults += [f"{where}: {fault}" for fault in facts.faults_of(fields)]
     if len(faults) > before:
         return None
     whole = {key: int(numbers[key]) for key, row in ACCOUNT_NUMBERS.items() if row[0] is int}
@@ -211,6 +215,13 @@ def _account(
         provider=row["provider"], name=str(name), token=token, base_url=base_url, fields=fields,
         **{**numbers, **whole},  # type: ignore[arg-type]
     )  # fmt: skip
+
+
+def _wrong_type(value: Any, kind: type) -> str:
+    """The value and what it is not; what ought to be a table may hold secrets, and is not shown."""
+    if kind in TABLES:
+        return f"a {type(value).__name__}, not {TABLES[kind]}"
+    return f"{value!r}, not a {kind.__name__}"
 
 
 def _number(row: Mapping[str, Any], key: str, facts: ProviderFacts, where: str, faults: list[str]) -> float:
@@ -232,7 +243,7 @@ def _field(kind: type, key: str, value: Any, where: str, allow_plain: bool, faul
             return kind(value)
         faults.append(f"{where}: {key} is {value!r}; it must be one of {', '.join(kind)}")
     elif not isinstance(value, kind):
-        faults.append(f"{where}: {key} is {value!r}, not a {kind.__name__}")
+        faults.append(f"{where}: {key} is {_wrong_type(value, kind)}")
     return value
 
 

@@ -92,6 +92,8 @@ class Watch:
         return outcome
 
     def _search(self, account: Account, attempt: Attempt) -> Outcome:
+        if self.exchange.may_repeat(account):
+            return Failed(Unavailable("the submit was never answered"))
         answered, upstream_id = self.exchange.search(account, attempt.id)
         if upstream_id:
             self.submitted(attempt.id, account, attempt.timing, upstream_id)

@@ -42,7 +42,7 @@ def spoil(engine: Engine, task: Task, environ: dict[str, Any]) -> None:
         gevent.sleep(EARLY_SECONDS)
     if Marker.TIMEOUT in task.markers:
         task.tally.spoiled["timeout"] += 1
-        _wait_until_closed(environ[SOCKET_KEY])
+        wait_until_closed(environ)
     if Marker.RESET in task.markers:
         task.tally.spoiled["reset"] += 1
         _hang_up(environ[SOCKET_KEY])
@@ -52,8 +52,9 @@ def spoil(engine: Engine, task: Task, environ: dict[str, Any]) -> None:
         raise refused
 
 
-def _wait_until_closed(connection: Any) -> None:
+def wait_until_closed(environ: dict[str, Any]) -> None:
     """Return after HANG_SECONDS, or as soon as the client has gone."""
+    connection = environ[SOCKET_KEY]
     until = time.monotonic() + HANG_SECONDS
     readable, _, _ = select([connection], [], [], HANG_SECONDS)
     try:

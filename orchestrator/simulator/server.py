@@ -15,6 +15,8 @@ from orchestrator.simulator.api import reply
 from orchestrator.simulator.apis.freepik_runway import FreepikRunway
 from orchestrator.simulator.apis.runway import ERA_KEY, Runway
 from orchestrator.simulator.apis.useapi_frames import UseapiFrames
+from orchestrator.simulator.apis.useapi_preview import UseapiPreview
+from orchestrator.simulator.apis.webhook_json import WebhookJson
 from orchestrator.simulator.control import Control
 from orchestrator.simulator.courier import Courier
 from orchestrator.simulator.engine import Engine
@@ -33,7 +35,8 @@ def create_app(options: Options) -> Flask:
     engine = Engine(options, timers, Courier(timers))
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    for api in (UseapiFrames(engine), FreepikRunway(engine), Runway(engine)):
+    for make in (UseapiFrames, UseapiPreview, FreepikRunway, Runway, WebhookJson):
+        api = make(engine)
         engine.add(api)
         app.register_blueprint(api.blueprint())
     app.register_blueprint(Control(engine).blueprint())
