@@ -16,7 +16,7 @@ from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps
 
-from orchestrator.errors import EMAIL
+from orchestrator.errors import masked
 from orchestrator.models import Message
 
 GENERATE = "orchestrator.generate"
@@ -188,7 +188,7 @@ def _listed(signatures: Any) -> list[Any]:
 def _shown(provider: str, parameters: Mapping[str, Any]) -> str:
     """The task's arguments as Flower shows them: prompts shortened, e-mail addresses masked."""
     shown = {name: _shortened(value) for name, value in parameters.items() if name != "email"}
-    return EMAIL.sub("<e-mail>", repr((provider, shown)))
+    return masked(repr((provider, shown)))
 
 
 def _shortened(value: Any) -> Any:

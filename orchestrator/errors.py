@@ -22,7 +22,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
-EMAIL = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+")
+# Every part is bounded, so that a long text takes no longer than its length.
+EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
+MESSAGE_CHARACTERS = 1000
+
+
+def masked(text: str, most: int = MESSAGE_CHARACTERS) -> str:
+    """A stranger's words, fit to be kept and shown: short, no e-mail addresses, no half characters."""
+    text = text if len(text) <= most else text[: most - 1] + "…"
+    return EMAIL.sub("<e-mail>", text).encode("utf-8", "replace").decode()
 
 
 class OrchestratorError(Exception):
@@ -47,7 +55,7 @@ class ProviderError(OrchestratorError):
     def __init__(
         self, message: str, *, http_status: int | None = None, wait_seconds: float | None = None
     ) -> None:
-        self.message = EMAIL.sub("<e-mail>", message)
+        self.message = masked(message)
         super().__init__(self.message)
         self.http_status = http_status
         self.wait_seconds = wait_seconds

@@ -22,6 +22,7 @@ from orchestrator.errors import (
     ProviderError,
     Unavailable,
     Uncertain,
+    masked,
 )
 from orchestrator.models import (
     Account,
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from orchestrator.upstream import Upstream
 
 GONE = (401, 403, 404, 410)  # what an artifact URL that has expired is answered with
+
+WORD_CHARACTERS = 40
 
 logger = logging.getLogger(__name__)
 
@@ -125,12 +128,15 @@ class Exchange:
             reply = self.upstream.send(request, account.timeout_seconds)
             if reply.status >= 400:
                 raise _read_error(provider, reply)
-            outcome = provider.read_report(reply.body).outcome
+            outcome = _read_report(provider, reply.body).outcome
         except OrchestratorError as error:
             logger.warning("poll.unanswered account=%s error=%s", account.name, error)
             return Pending()
         warn_of_unknown_word(provider, outcome)
         return outcome
+
+    def can_search(self, account: Account) -> bool:
+        return bool(self._provider(account).search_requests(account))
 
     def search(self, account: Account, attempt: str) -> tuple[bool, str | None]:
         """Whether the provider could say if it took an attempt, and the upstream id if it did."""
@@ -176,7 +182,7 @@ class Exchange:
         elif provider.signs:
             raise BadReference("its account is not known here")
         try:
-            report = provider.read_report(json.loads(raw_body))
+            report = _read_report(provider, json.loads(raw_body))
         except (ValueError, RecursionError) as error:
             raise Malformed("the body is not JSON") from error
         if report.reference is not None and report.reference != text:
@@ -242,14 +248,26 @@ class Exchange:
             return False
 
 
+def _read_report(provider: Provider, body: Any) -> Report:
+    """Raises: Malformed, also where it holds half characters, which nothing could keep."""
+    report = provider.read_report(body)
+    urls = report.outcome.artifact_urls if isinstance(report.outcome, Succeeded) else ()
+    try:
+        "".join((report.upstream_id, *urls)).encode()
+    except UnicodeEncodeError as error:
+        raise Malformed("half a character in the body") from error
+    return report
+
+
 def _read_error(provider: Provider, reply: Reply) -> ProviderError:
     error = provider.read_error(reply)
     asked = retry_after_seconds(reply.headers.get("retry-after"), datetime.now(UTC))
     if asked is not None:
-        error.wait_seconds = asked
+        error.wait_seconds = max(asked, error.wait_seconds or 0.0)
     return error
 
 
 def warn_of_unknown_word(provider: Provider, outcome: Outcome) -> None:
     if isinstance(outcome, Pending) and not outcome.known:
-        logger.warning("status.unknown provider=%s word=%r", provider.name, outcome.word)
+        word = masked(outcome.word, WORD_CHARACTERS)
+        logger.warning("status.unknown provider=%s word=%r", provider.name, word)

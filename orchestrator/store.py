@@ -6,6 +6,7 @@ Keys (all begin with `orc:`; lua/common.lua builds them):
     attempt:<id>.<n>            hash    the n-th try: granted → open → submitted → closed
     accounts:<provider>         set     account names
     account:<provider>/<name>   hash    max_jobs, rest_until, rest_reason, busy_seconds
+    served:<provider>           number  how much the lane served last had been served
     slots:<provider>/<name>     zset    attempt → end of its lease
     lanes:<target>              zset    lane → jobs served; target: a provider, or one account of it
     lane:<target>|<lane>        zset    job → place (priority first, then age)
@@ -47,6 +48,15 @@ DELIVERY_SECONDS = 3600  # how long a callback is remembered, to refuse its repl
 CLAIM_LIMIT = 200
 CLAIM_PUSH_SECONDS = 30.0  # a claimed look that came to nothing is made again after this
 WAIT_SLICE_SECONDS = 5.0  # how long one blocking read lasts; the net below a lost wake-up
+
+
+CANNOT_WRITE = (
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.ClusterDownError,
+)
+CANNOT_WRITE_WORDS = ("MISCONF", "NOREPLICAS", "LOADING", "OOM", "READONLY")
 
 
 @dataclass(frozen=True)
@@ -371,7 +381,8 @@ class Store:
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
             _unavailable(error)
         except redis.exceptions.ResponseError as error:
-            if str(error).startswith(("LOADING", "READONLY", "MISCONF", "OOM", "CLUSTERDOWN", "MASTERDOWN")):
+            # redis-py cuts the word off the messages it has a class for.
+            if isinstance(error, CANNOT_WRITE) or str(error).startswith(CANNOT_WRITE_WORDS):
                 _unavailable(error)
             raise
 

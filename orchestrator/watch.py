@@ -94,6 +94,10 @@ class Watch:
     def _search(self, account: Account, attempt: Attempt) -> Outcome:
         if self.exchange.may_repeat(account):
             return Failed(Unavailable("the submit was never answered"))
+        if not self.exchange.can_search(account):
+            # Only a callback can tell; the deadline is the next moment that matters.
+            self.store.look_again(attempt.id, self.clock(), attempt.deadline_at)
+            return Pending()
         answered, upstream_id = self.exchange.search(account, attempt.id)
         if upstream_id:
             self.submitted(attempt.id, account, attempt.timing, upstream_id)

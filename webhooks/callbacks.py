@@ -9,6 +9,7 @@ from flask import Blueprint, Response, current_app, request
 from orchestrator.errors import CallbackRefused, Malformed, StoreUnavailable
 
 RETRY_SECONDS = 5
+MAX_BODY_BYTES = 2**20
 
 callbacks = Blueprint("callbacks", __name__)
 logger = logging.getLogger("orchestrator")
@@ -16,12 +17,15 @@ logger = logging.getLogger("orchestrator")
 
 @callbacks.post("/callbacks/<provider>/<reference>")
 def receive(provider: str, reference: str) -> Response:
-    """204 taken (also twice) · 400 unreadable · 401 not genuine · 404 unknown provider · 503 try again."""
+    """204 taken (also twice) · 400 unreadable · 401 not genuine · 404 no such provider · 413 · 503 again."""
     flow = current_app.extensions["flow"]
     if provider not in flow.exchange.providers:
         return Response(status=404)
+    raw_body = request.get_data(cache=False)
+    if len(raw_body) > MAX_BODY_BYTES:  # a body that told no length before
+        return Response(status=413)
     try:
-        word = flow.receive(provider, reference, request.headers, request.get_data(cache=False))
+        word = flow.receive(provider, reference, request.headers, raw_body)
     except Malformed as error:
         return _refused(400, provider, error)
     except CallbackRefused as error:

@@ -27,7 +27,7 @@ from orchestrator.broker import (
     TICK_SECONDS,
     task_options,
 )
-from orchestrator.errors import EMAIL, JobCancelled, JobFailed, OrchestratorError
+from orchestrator.errors import JobCancelled, JobFailed, OrchestratorError, masked
 from orchestrator.flow import Flow
 from orchestrator.intake import new_job
 from orchestrator.models import Message
@@ -62,11 +62,11 @@ class _Request(Request):  # type: ignore[misc]
 
     @property
     def argsrepr(self) -> str:
-        return EMAIL.sub("<e-mail>", self._argsrepr or "")
+        return masked(self._argsrepr or "")
 
     @property
     def kwargsrepr(self) -> str:
-        return EMAIL.sub("<e-mail>", self._kwargsrepr or "")
+        return masked(self._kwargsrepr or "")
 
 
 class Generate(Task):  # type: ignore[misc]

@@ -17,6 +17,7 @@ local function slots_key(provider, account) return P .. 'slots:' .. provider .. 
 local function accounts_key(provider) return P .. 'accounts:' .. provider end
 local function lanes_key(target) return P .. 'lanes:' .. target end
 local function lane_key(target, lane) return P .. 'lane:' .. target .. '|' .. lane end
+local function served_key(provider) return P .. 'served:' .. provider end
 local function batch_key(batch) return P .. 'batch:' .. batch end
 
 local function job_field(id, field) return redis.call('HGET', job_key(id), field) end
@@ -58,8 +59,8 @@ local function join_lane(id)
   local target, lane = target_of(job[1], job[2]), job[3]
   redis.call('ZADD', lane_key(target, lane), job[4], id)
   if not redis.call('ZSCORE', lanes_key(target), lane) then
-    local least = redis.call('ZRANGE', lanes_key(target), 0, 0, 'WITHSCORES')
-    redis.call('ZADD', lanes_key(target), least[2] or 0, lane)
+    -- A new lane begins level with those that are served now: it neither waits for them nor they for it.
+    redis.call('ZADD', lanes_key(target), redis.call('GET', served_key(job[1])) or 0, lane)
   end
   redis.call('ZREM', DUE, 'job:' .. id)
 end
@@ -72,10 +73,20 @@ local function leave_lane(id)
   return left == 1
 end
 
--- The next in line: of the lane least served so far, the first by priority, then by age.
-local function next_in_line(target)
-  local lane = redis.call('ZRANGE', lanes_key(target), 0, 0)[1]
+-- The lane least served so far, and how much that was.
+local function least_served(target)
+  local found = redis.call('ZRANGE', lanes_key(target), 0, 0, 'WITHSCORES')
+  return found[1], tonumber(found[2])
+end
+
+-- The next in line for an account: of the lane least served, its own or common, first by priority, then by age.
+local function next_in_line(provider, account)
+  local target = target_of(provider, account)
+  local lane, served = least_served(target)
+  local common, served_common = least_served(provider)
+  if common and (not lane or served_common < served) then target, lane, served = provider, common, served_common end
   if not lane then return nil end
+  redis.call('SET', served_key(provider), served)
   local id = redis.call('ZPOPMIN', lane_key(target, lane))[1]
   if redis.call('EXISTS', lane_key(target, lane)) == 0 then
     redis.call('ZREM', lanes_key(target), lane)
@@ -86,7 +97,7 @@ local function next_in_line(target)
 end
 
 local function grant_next(provider, account, now, grants)
-  local id = next_in_line(target_of(provider, account)) or next_in_line(provider)
+  local id = next_in_line(provider, account)
   if not id then return false end
   local attempt = id .. '.' .. redis.call('HINCRBY', job_key(id), 'attempts', 1)
   redis.call('HSET', job_key(id), 'account', account)
@@ -127,6 +138,15 @@ local function end_rest(provider, account)
   redis.call('HDEL', account_key(provider, account), 'rest_until', 'rest_reason', 'rest_message')
 end
 
+-- Gives the account no work until then; a rest that lasts longer already is left as it is.
+local function rest(provider, account, rest_until, reason, why)
+  local known = redis.call('HGET', account_key(provider, account), 'rest_until')
+  if known and tonumber(known) >= tonumber(rest_until) then return end
+  redis.call('HSET', account_key(provider, account), 'rest_until', rest_until, 'rest_reason', reason,
+    'rest_message', why)
+  redis.call('ZADD', DUE, rest_until, 'account:' .. provider .. '/' .. account)
+end
+
 local function end_rest_if_over(provider, account, now)
   local rest_until = redis.call('HGET', account_key(provider, account), 'rest_until')
   if rest_until and tonumber(rest_until) <= now then end_rest(provider, account) end
@@ -153,6 +173,13 @@ local function finish_due(id, now)
   return message(id)
 end
 
+-- Keeps a batch for so many more seconds; nil: for as long as it goes on.
+local function keep_batch(batch, seconds)
+  for _, key in ipairs({batch_key(batch), P .. 'ended-in:' .. batch, P .. 'jobs-of:' .. batch}) do
+    if seconds then redis.call('EXPIRE', key, seconds) else redis.call('PERSIST', key) end
+  end
+end
+
 local function announce_end(id, now, keep_seconds)
   local batch = job_field(id, 'batch')
   redis.call('HSET', job_key(id), 'ended', now)
@@ -160,9 +187,9 @@ local function announce_end(id, now, keep_seconds)
   if batch ~= '' then
     redis.call('XADD', P .. 'ended-in:' .. batch, '*', 'job', id)
     redis.call('HSET', batch_key(batch), 'ended', now)
-    for _, key in ipairs({batch_key(batch), P .. 'ended-in:' .. batch, P .. 'jobs-of:' .. batch}) do
-      redis.call('EXPIRE', key, keep_seconds)
-    end
+    local counts = redis.call('HMGET', batch_key(batch), 'total', 'succeeded', 'failed', 'cancelled')
+    local over = tonumber(counts[2] or '0') + tonumber(counts[3] or '0') + tonumber(counts[4] or '0')
+    if over >= tonumber(counts[1]) then keep_batch(batch, keep_seconds) end
   end
   redis.call('EXPIRE', job_key(id), keep_seconds)
   for n = 1, tonumber(job_field(id, 'attempts') or '0') do

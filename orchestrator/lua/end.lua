@@ -1,12 +1,24 @@
--- Ends a job that Celery has finished with. Safe to call twice. ARGV: job, now, state, result, keep_seconds, reason
-local id = ARGV[1]
+-- Ends a job that Celery has finished with. Safe to call twice.
+-- ARGV: job, now, state, result, keep_seconds, reason
+local id, now = ARGV[1], tonumber(ARGV[2])
 local state = job_field(id, 'state')
-if not state then return 0 end
-redis.call('ZREM', DUE, 'job:' .. id)
+if state ~= 'collecting' and state ~= 'cancelled' then return 0 end
 redis.call('HDEL', job_key(id), 'finishing')
-if state ~= 'collecting' then return 0 end
+if state == 'cancelled' then
+  redis.call('HSET', job_key(id), 'finished', 1)
+  redis.call('ZREM', DUE, 'job:' .. id)
+  return 0
+end
+if ARGV[3] == 'failed' and job_field(id, 'urls') ~= '' and job_field(id, 'saved') then
+  -- A late success came while the failure was on its way: the job is finished once more, with its pictures.
+  redis.call('HDEL', job_key(id), 'saved')
+  finish_due(id, now)
+  return 0
+end
+redis.call('ZREM', DUE, 'job:' .. id)
+redis.call('HDEL', job_key(id), 'saved')
 set_state(id, ARGV[3])
 if ARGV[4] ~= '' then redis.call('HSET', job_key(id), 'result', ARGV[4]) end
 if ARGV[6] ~= '' then redis.call('HSET', job_key(id), 'reason', ARGV[6]) end
-announce_end(id, ARGV[2], ARGV[5])
+announce_end(id, now, ARGV[5])
 return 1

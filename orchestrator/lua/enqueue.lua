@@ -17,6 +17,7 @@ for i = 2, #ARGV, 8 do
       redis.call('HSETNX', batch_key(batch), 'created', now)
       redis.call('HINCRBY', batch_key(batch), 'total', 1)
       redis.call('RPUSH', P .. 'jobs-of:' .. batch, id)
+      keep_batch(batch)
     end
     set_state(id, 'queued')
     if start_at > now then redis.call('ZADD', DUE, start_at, 'job:' .. id) else join_lane(id) end

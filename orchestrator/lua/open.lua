@@ -4,6 +4,12 @@ local attempt, now = ARGV[1], tonumber(ARGV[2])
 local held = redis.call('HMGET', attempt_key(attempt), 'state', 'job', 'provider', 'account', 'failures')
 if held[1] ~= 'granted' then return false end
 local id, provider, account = held[2], held[3], held[4]
+if not redis.call('ZSCORE', slots_key(provider, account), attempt) then
+  -- Its lease expired unopened, and the slot may be another's by now: back to its lane, at its old place.
+  close(attempt, 'expired', now)
+  join_lane(id)
+  return false
+end
 local limits = redis.call('HMGET', account_key(provider, account), 'deadline_seconds', 'timeout_seconds')
 local deadline = now + tonumber(limits[1])
 redis.call('HSET', attempt_key(attempt), 'state', 'open', 'opened', now, 'deadline', deadline)

@@ -13,8 +13,11 @@ if known_as and upstream_id ~= '' and known_as ~= upstream_id then return {'mism
 if ARGV[12] ~= '' then count(provider, ARGV[12]) end
 if upstream_id ~= '' then redis.call('HSETNX', attempt_key(attempt), 'upstream_id', upstream_id) end
 
-local function to_finish(final_urls)
-  redis.call('HSET', job_key(id), 'urls', final_urls, 'account', account)
+local function to_finish(final_urls, by_account)
+  redis.call('HSET', job_key(id), 'urls', final_urls, 'account', by_account)
+  redis.call('HDEL', job_key(id), 'late_urls', 'late_account')
+  if final_urls ~= '' then redis.call('HDEL', job_key(id), 'error', 'reason', 'ended') end
+  redis.call('PERSIST', job_key(id))
   set_state(id, 'collecting')
   return finish_due(id, now)
 end
@@ -32,11 +35,13 @@ if held[1] == 'closed' then
       local granted = last_attempt(id)
       if redis.call('HGET', attempt_key(granted), 'state') == 'granted' then close(granted, 'superseded', now) end
     end
+  elseif state == 'collecting' and job_field(id, 'urls') == '' then
+    redis.call('HSET', job_key(id), 'saved', 1)
   elseif state ~= 'failed' then
-    redis.call('HSET', job_key(id), 'late_urls', urls)
+    redis.call('HSET', job_key(id), 'late_urls', urls, 'late_account', account)
     return {'late', false, {}}
   end
-  local finish = to_finish(urls)
+  local finish = to_finish(urls, account)
   fill(provider, now, grants)
   return {'late', finish, grants}
 end
@@ -64,21 +69,18 @@ if failure ~= '' then
   redis.call('HSET', job_key(id), 'error', failure)
 end
 if ARGV[10] ~= '' then
-  redis.call('HSET', account_key(provider, account), 'rest_until', ARGV[10], 'rest_reason', ARGV[11],
-    'rest_message', failure)
-  redis.call('ZADD', DUE, ARGV[10], 'account:' .. provider .. '/' .. account)
+  rest(provider, account, ARGV[10], ARGV[11], failure)
 end
 
 local finish = false
 if state == 'submitted' or state == 'queued' then
   local late_urls = job_field(id, 'late_urls')
   if verdict == 'succeeded' then
-    redis.call('HDEL', job_key(id), 'error')
-    finish = to_finish(urls)
+    finish = to_finish(urls, account)
   elseif late_urls then
-    finish = to_finish(late_urls)
+    finish = to_finish(late_urls, job_field(id, 'late_account'))
   elseif ARGV[7] == 'finish' then
-    finish = to_finish('')
+    finish = to_finish('', account)
   else
     set_state(id, 'queued')
     if tonumber(ARGV[8]) <= now then join_lane(id) else redis.call('ZADD', DUE, ARGV[8], 'job:' .. id) end

@@ -2,6 +2,7 @@
 -- Gives the attempt's verdict where it is closed already (a callback overtook the reply, or a cancel), else ''.
 local attempt = ARGV[1]
 local held = redis.call('HMGET', attempt_key(attempt), 'state', 'job', 'verdict')
+if not held[1] then return '' end
 redis.call('HSETNX', attempt_key(attempt), 'upstream_id', ARGV[2])
 if held[1] ~= 'open' then return held[3] or '' end
 redis.call('HSET', attempt_key(attempt), 'state', 'submitted', 'submitted', ARGV[3], 'timing', ARGV[5],
