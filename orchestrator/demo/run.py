@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,30 +16,18 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.client import Batch, Orchestrator
+from orchestrator.demo.accounts import FRAMES_ACCOUNTS, FRAMES_SLOTS, accounts_file
 from orchestrator.demo.gallery import Card, Picture, render
-from orchestrator.demo.script import Scripted, scripted_jobs
+from orchestrator.demo.script import Scripted, frames_jobs, mixed_jobs
 from orchestrator.local.stack import Stack, StackOptions
 from orchestrator.models import Job
 from orchestrator.settings import environment, take_environment
 
-BATCH = "demo"
-ACCOUNTS = ("studio-1", "studio-2")
-MAX_JOBS = 5
+BATCH, MIXED_BATCH = "demo", "mixed"
 PROVIDER = "useapi_frames"
 # Twelve seconds of generation take three here.
 SIMULATOR = ("--scale", "0.25", "--seed", "7")
 PATIENCE_SECONDS = 90.0
-ACCOUNT = """
-[[accounts]]
-provider = "useapi_frames"
-name = "{name}"
-token = "env:DEMO_TOKEN"
-email = "{name}@example.com"
-max_jobs = {max_jobs}
-base_url = "{simulator}/v1/runwayml"
-poll_seconds = 2
-net_seconds = 8
-"""
 
 
 def run(folder: Path, stay: bool, console: Console) -> bool:
@@ -46,21 +35,26 @@ def run(folder: Path, stay: bool, console: Console) -> bool:
     for leftover in (folder / "run", folder / "pictures"):
         shutil.rmtree(leftover, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
+    own = {"DEMO_TOKEN": f"user:0-{secrets.token_hex(12)}", "DEMO_SIGNING_SECRET": secrets.token_hex(16)}
     options = StackOptions(
         accounts=folder / "run" / "accounts.toml",
         artifacts=f"file://{folder.resolve()}/pictures",
         cwd=Path.cwd(),
-        environ={**environment(), "DEMO_TOKEN": f"user:0-{secrets.token_hex(12)}"},
-        simulator_arguments=SIMULATOR,
+        environ={**environment(), **own},
+        simulator_arguments=(
+            *SIMULATOR,
+            "--freepik-secret",
+            f"{own['DEMO_TOKEN']}={own['DEMO_SIGNING_SECRET']}",
+        ),
     )
     stack = Stack(folder / "run", options)
-    _write_accounts(options.accounts, str(stack.simulator_url))
+    options.accounts.write_text(accounts_file(str(stack.simulator_url)), encoding="utf-8")
     console.print(
         "Starting Valkey, the provider simulator, a worker, the ticker, the receiver and Flower …",
         soft_wrap=True,
     )
     with stack:
-        take_environment({**stack.environment, "DEMO_TOKEN": options.environ["DEMO_TOKEN"]})
+        take_environment({**stack.environment, **own})
         with Orchestrator.from_env() as orchestrator:
             as_scripted = _play(orchestrator, stack, folder, console)
         if stay:
@@ -73,28 +67,30 @@ def _play(orchestrator: Orchestrator, stack: Stack, folder: Path, console: Conso
     user, password = stack.flower_login
     flower = str(stack.flower_url).replace("http://", f"http://{user}:{password}@")
     console.print(f"Flower: {flower}", soft_wrap=True)
-    script = scripted_jobs()
-    console.print(f"Enqueuing {len(script)} jobs on {len(ACCOUNTS)} accounts of {MAX_JOBS} slots each.")
+    script, mixed = frames_jobs(), mixed_jobs()
+    console.print(
+        f"Enqueuing {len(script)} Frames jobs on {len(FRAMES_ACCOUNTS)} accounts of {FRAMES_SLOTS} slots each, "
+        f"and {len(mixed)} jobs of every provider in one batch.", soft_wrap=True,
+    )  # fmt: skip
     batch = orchestrator.enqueue_many(PROVIDER, (each.parameters for each in script), batch=BATCH)
-    try:
-        batch.wait(timeout=PATIENCE_SECONDS, progress=True)
-    except TimeoutError:
-        console.print(f"Not over after {PATIENCE_SECONDS:.0f} s: {_words(batch.counts())}", style="red")
-    jobs = orchestrator.flow.store.jobs([job.id for job in batch.jobs()])
+    for each in mixed:
+        orchestrator.enqueue(each.provider, each.parameters, batch=MIXED_BATCH)
+    ids = []
+    for each_batch in (batch, orchestrator.batch(MIXED_BATCH)):
+        try:
+            each_batch.wait(timeout=PATIENCE_SECONDS, progress=True)
+        except TimeoutError:
+            console.print(f"Not over after {PATIENCE_SECONDS:.0f} s: {each_batch}", style="red")
+        ids += [job.id for job in each_batch.jobs()]
+    jobs = orchestrator.flow.store.jobs(ids)
     figures = _figures(orchestrator, stack, batch, jobs)
     page = folder / "index.html"
-    page.write_text(_gallery(jobs, figures), encoding="utf-8")
+    script += mixed
+    page.write_text(_gallery(jobs, script, figures), encoding="utf-8")
     console.print(_table(figures))
-    console.print(
-        f"Pictures: {folder / 'pictures' / BATCH}\nGallery:  {page.resolve().as_uri()}", soft_wrap=True
-    )
+    console.print(f"Pictures: {folder / 'pictures'}\nGallery:  {page.resolve().as_uri()}", soft_wrap=True)
     console.print(f"Flower:   {flower}", soft_wrap=True)
     return _as_scripted(jobs, script, figures, console)
-
-
-def _write_accounts(path: Path, simulator: str) -> None:
-    rows = [ACCOUNT.format(name=name, max_jobs=MAX_JOBS, simulator=simulator) for name in ACCOUNTS]
-    path.write_text("".join(rows), encoding="utf-8")
 
 
 def _figures(
@@ -103,23 +99,29 @@ def _figures(
     """The summary: what the simulator counted beside what we counted."""
     store = orchestrator.flow.store
     simulator: Mapping[str, Any] = requests.get(f"{stack.simulator_url}/__stats__", timeout=5).json()["total"]
-    events = {word.partition("/")[2]: count for word, count in store.stats().items()}
+    events: Counter[str] = Counter()
+    for word, count in store.stats().items():
+        events[word.partition("/")[2]] += count
     moments = store.batch(BATCH)
     window = max(moments.get("ended", 0.0) - moments.get("started", 0.0), 0.001)
     busy = sum(float(row.get("busy_seconds", 0.0)) for row in store.account_rows(PROVIDER))
     refusals = sum(count for word, count in simulator["refused"].items() if word.startswith("429"))
     return [
-        ("jobs", _words(batch.counts())),
+        ("jobs", _words(Counter(job.state.value for job in jobs))),
         ("attempts", str(sum(job.attempts for job in jobs))),
         ("POSTs", f"{simulator['posts']} ({simulator['accepted']} accepted)"),
         ("429s", str(refusals)),
         ("paid twice", str(simulator["duplicates_by_reply_ref"])),
-        ("callbacks", f"{events.get('callbacks', 0)} of {simulator['callbacks_sent']} sent"),
+        ("callbacks", f"{events['callbacks']} of {simulator['callbacks_sent']} sent"),
         ("polls", str(events.get("polls", 0))),
-        ("most in flight", ", ".join(str(most) for most in simulator["max_concurrent"].values())),
-        ("slot utilisation", f"{busy / (len(ACCOUNTS) * MAX_JOBS * window):.0%}"),
+        ("Frames in flight", f"at most {_most_in_flight(simulator)} of {FRAMES_SLOTS} an account"),
+        ("slot utilisation", f"{busy / (len(FRAMES_ACCOUNTS) * FRAMES_SLOTS * window):.0%} of Frames"),
         ("seconds", f"{window:.1f}"),
     ]
+
+
+def _most_in_flight(simulator: Mapping[str, Any]) -> int:
+    return max(simulator["max_concurrent"].get(f"{name}@example.com", 0) for name in FRAMES_ACCOUNTS)
 
 
 def _words(counts: Mapping[str, int]) -> str:
@@ -133,16 +135,21 @@ def _table(figures: Sequence[tuple[str, str]]) -> Table:
     return table
 
 
-def _gallery(jobs: Sequence[Job], figures: Sequence[tuple[str, str]]) -> str:
+def _gallery(jobs: Sequence[Job], script: Sequence[Scripted], figures: Sequence[tuple[str, str]]) -> str:
     subtitle = f"{len(jobs)} jobs of the demo, generated by the provider simulator"
-    return render("Image orchestrator", subtitle, figures, [_card(job) for job in jobs])
+    return render(
+        "Image orchestrator",
+        subtitle,
+        figures,
+        [_card(job, each.prompt) for job, each in zip(jobs, script, strict=True)],
+    )
 
 
-def _card(job: Job) -> Card:
+def _card(job: Job, prompt: str) -> Card:
     kept = job.result["artifacts"] if job.result else []
     return Card(
         job_id=job.id,
-        prompt=job.parameters["text_prompt"],
+        prompt=prompt,
         provider=job.provider,
         account=job.account or None,
         state=job.state.value,
@@ -160,7 +167,7 @@ def _as_scripted(
     jobs: Sequence[Job], script: Sequence[Scripted], figures: Sequence[tuple[str, str]], console: Console
 ) -> bool:
     wrong = [
-        f"{job.parameters['text_prompt']!r} is {job.state.value}, not {each.ends}: {job.reason}"
+        f"{each.prompt!r} is {job.state.value}, not {each.ends}: {job.reason}"
         for job, each in zip(jobs, script, strict=True)
         if job.state.value != each.ends
     ]

@@ -1,8 +1,10 @@
-"""What the demo asks for, and how each job is to end. The markers are orders to the simulator."""
+"""What the demo asks for, and how each job is to end. Words in brackets are orders to the simulator."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 JOBS = 60
 ASPECT_RATIOS = ("16:9", "1:1", "3:4", "4:3", "9:16", "21:9")
@@ -33,28 +35,49 @@ TROUBLE: dict[int, tuple[str, str]] = {
 }
 
 
+# provider → the parameters of a prompt, in its own words
+MIXED = {
+    "useapi_frames": lambda prompt: {"text_prompt": prompt, "aspect_ratio": "16:9"},
+    "freepik_runway": lambda prompt: {"prompt": prompt, "ratio": "1280:720"},
+    "runway": lambda prompt: {"model": "gen4_image", "promptText": prompt, "ratio": "1024:1024"},
+    "useapi_preview": lambda prompt: {"text_prompt": prompt, "aspect_ratio": "4:3"},
+    "webhook_json": lambda prompt: {"prompt": prompt},
+}
+MIXED_ROUNDS = 4
+
+
 @dataclass(frozen=True)
 class Scripted:
     """One job of the demo."""
 
-    parameters: dict[str, str | int]
+    provider: str
+    prompt: str
+    parameters: Mapping[str, Any]
     ends: str  # the state it must come to
 
 
-def scripted_jobs() -> list[Scripted]:
+def frames_jobs() -> list[Scripted]:
     """The same sixty jobs every time."""
-    return [_job(number) for number in range(JOBS)]
+    return [_frames_job(number) for number in range(JOBS)]
 
 
-def _job(number: int) -> Scripted:
+def mixed_jobs() -> list[Scripted]:
+    """Twenty jobs, of every provider in turn."""
+    made = []
+    for number in range(MIXED_ROUNDS * len(MIXED)):
+        provider, parameters = list(MIXED.items())[number % len(MIXED)]
+        prompt = f"{SUBJECTS[number * 5 % len(SUBJECTS)]}, {provider} {number // len(MIXED) + 1}"
+        made.append(Scripted(provider, prompt, parameters(prompt), "succeeded"))
+    return made
+
+
+def _frames_job(number: int) -> Scripted:
     marker, ends = TROUBLE.get(number, ("", "succeeded"))
     prompt = f"{SUBJECTS[number % len(SUBJECTS)]}, {MOODS[number // len(SUBJECTS)]} {marker}".strip()
-    return Scripted(
-        {
-            "text_prompt": prompt,
-            "aspect_ratio": ASPECT_RATIOS[number * 7 % len(ASPECT_RATIOS)],
-            "style": STYLES[number * 5 % len(STYLES)],
-            "seed": 1000 + number,
-        },
-        ends,
-    )
+    parameters = {
+        "text_prompt": prompt,
+        "aspect_ratio": ASPECT_RATIOS[number * 7 % len(ASPECT_RATIOS)],
+        "style": STYLES[number * 5 % len(STYLES)],
+        "seed": 1000 + number,
+    }
+    return Scripted("useapi_frames", prompt, parameters, ends)
