@@ -182,6 +182,6 @@ def test_demo_ends_as_scripted_with_pictures_and_a_gallery(tmp_path):
         cwd=tmp_path, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "58 succeeded, 2 failed" in done.stdout
+    assert "78 succeeded, 2 failed" in done.stdout
     assert len(list((tmp_path / "demo-output" / "pictures" / "demo").glob("*.png"))) == 58
     assert (tmp_path / "demo-output" / "index.html").read_text().count("data:image/png") >= 58

@@ -41,11 +41,7 @@ def run(folder: Path, stay: bool, console: Console) -> bool:
         artifacts=f"file://{folder.resolve()}/pictures",
         cwd=Path.cwd(),
         environ={**environment(), **own},
-        simulator_arguments=(
-            *SIMULATOR,
-            "--freepik-secret",
-            f"{own['DEMO_TOKEN']}={own['DEMO_SIGNING_SECRET']}",
-        ),
+        simulator_arguments=SIMULATOR,
     )
     stack = Stack(folder / "run", options)
     options.accounts.write_text(accounts_file(str(stack.simulator_url)), encoding="utf-8")
@@ -54,6 +50,7 @@ def run(folder: Path, stay: bool, console: Console) -> bool:
         soft_wrap=True,
     )
     with stack:
+        _let_freepik_sign(str(stack.simulator_url), own)
         take_environment({**stack.environment, **own})
         with Orchestrator.from_env() as orchestrator:
             as_scripted = _play(orchestrator, stack, folder, console)
@@ -69,8 +66,8 @@ def _play(orchestrator: Orchestrator, stack: Stack, folder: Path, console: Conso
     console.print(f"Flower: {flower}", soft_wrap=True)
     script, mixed = frames_jobs(), mixed_jobs()
     console.print(
-        f"Enqueuing {len(script)} Frames jobs on {len(FRAMES_ACCOUNTS)} accounts of {FRAMES_SLOTS} slots each, "
-        f"and {len(mixed)} jobs of every provider in one batch.", soft_wrap=True,
+        f"Enqueuing {len(script)} Frames jobs on {len(FRAMES_ACCOUNTS)} accounts of {FRAMES_SLOTS} slots "
+        f"each, and {len(mixed)} jobs of every provider in one batch.", soft_wrap=True,
     )  # fmt: skip
     batch = orchestrator.enqueue_many(PROVIDER, (each.parameters for each in script), batch=BATCH)
     for each in mixed:
@@ -91,6 +88,11 @@ def _play(orchestrator: Orchestrator, stack: Stack, folder: Path, console: Conso
     console.print(f"Pictures: {folder / 'pictures'}\nGallery:  {page.resolve().as_uri()}", soft_wrap=True)
     console.print(f"Flower:   {flower}", soft_wrap=True)
     return _as_scripted(jobs, script, figures, console)
+
+
+def _let_freepik_sign(simulator: str, own: Mapping[str, str]) -> None:
+    order = {"freepik_secret": {"key": own["DEMO_TOKEN"], "secret": own["DEMO_SIGNING_SECRET"]}}
+    requests.post(f"{simulator}/__control__", json=order, timeout=5).raise_for_status()
 
 
 def _figures(
@@ -121,7 +123,7 @@ def _figures(
 
 
 def _most_in_flight(simulator: Mapping[str, Any]) -> int:
-    return max(simulator["max_concurrent"].get(f"{name}@example.com", 0) for name in FRAMES_ACCOUNTS)
+    return max(int(simulator["max_concurrent"].get(f"{name}@example.com", 0)) for name in FRAMES_ACCOUNTS)
 
 
 def _words(counts: Mapping[str, int]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ TROUBLE: dict[int, tuple[str, str]] = {
 
 
 # provider → the parameters of a prompt, in its own words
-MIXED = {
+MIXED: dict[str, Callable[[str], dict[str, Any]]] = {
     "useapi_frames": lambda prompt: {"text_prompt": prompt, "aspect_ratio": "16:9"},
     "freepik_runway": lambda prompt: {"prompt": prompt, "ratio": "1280:720"},
     "runway": lambda prompt: {"model": "gen4_image", "promptText": prompt, "ratio": "1024:1024"},
