@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from typing import Any, NoReturn
 import redis
 from redis.maint_notifications import MaintNotificationsConfig
 
+from orchestrator import records
 from orchestrator.errors import JobNotFound, StoreUnavailable
 from orchestrator.models import Account, Attempt, Job, Message, NewJob, State, attempt_id
 
@@ -123,10 +123,10 @@ class Store:
         added = 0
         grants: list[Message] = []
         for first in range(0, len(jobs), JOBS_PER_CALL):
-            arguments = [value for job in jobs[first : first + JOBS_PER_CALL] for value in _row(job)]
+            arguments = [value for job in jobs[first : first + JOBS_PER_CALL] for value in records.row(job)]
             count, granted = self._step("enqueue", now, *arguments)
             added += count
-            grants.extend(_messages(granted))
+            grants.extend(records.messages(granted))
         return added, tuple(grants)
 
     def open(self, attempt: str, now: float) -> Opened | None:
@@ -177,7 +177,7 @@ class Store:
             "" if duration is None else duration,
             SAMPLE_SIZE,
         )
-        return Settled(word, _message(finish) if finish else None, _messages(grants))
+        return Settled(word, records.message(finish) if finish else None, records.messages(grants))
 
     def begin_finish(self, job_id: str, now: float) -> bool:
         """True for the one caller that is to finish the job now."""
@@ -199,7 +199,7 @@ class Store:
         if not done:
             return None
         finish, account, upstream_id, grants = rest
-        return Cancelled(_message(finish), account, upstream_id, _messages(grants))
+        return Cancelled(records.message(finish), account, upstream_id, records.messages(grants))
 
     def claim(self, now: float, horizon_seconds: float = 0.0) -> tuple[Claimed, tuple[Message, ...]]:
         """What is due, claimed by moving its time ahead. Gives (claimed, grants).
@@ -210,7 +210,9 @@ class Store:
             "claim", now, CLAIM_LIMIT, CLAIM_PUSH_SECONDS, horizon_seconds
         )
         pairs = tuple((attempt, float(due_at)) for attempt, due_at in looks)
-        return Claimed(count, _messages(submits), _messages(finishes), pairs), _messages(grants)
+        return Claimed(count, records.messages(submits), records.messages(finishes), pairs), records.messages(
+            grants
+        )
 
     def set_accounts(self, accounts: Iterable[Account]) -> None:
         """Make the providers' accounts exactly these; what Redis knows of their rests is kept."""
@@ -222,7 +224,7 @@ class Store:
                 pipeline.delete(f"{PREFIX}accounts:{provider}")
                 pipeline.sadd(f"{PREFIX}accounts:{provider}", *(account.name for account in its_accounts))
                 for account in its_accounts:
-                    pipeline.hset(_account_key(provider, account.name), mapping=_limits(account))
+                    pipeline.hset(_account_key(provider, account.name), mapping=records.limits(account))
             self._guarded(pipeline.execute)
 
     def resume(self, provider: str, account: str) -> None:
@@ -232,7 +234,7 @@ class Store:
 
     def fill(self, provider: str, now: float) -> tuple[Message, ...]:
         """Grant free slots to who waits."""
-        return _messages(self._step("fill", now, provider))
+        return records.messages(self._step("fill", now, provider))
 
     def count(self, provider: str, word: str) -> None:
         self._guarded(lambda: self._redis.hincrby(f"{PREFIX}stats", f"{provider}/{word}", 1))
@@ -257,7 +259,7 @@ class Store:
         row = self._guarded(lambda: self._redis.hgetall(f"{PREFIX}job:{job_id}"))
         if not row:
             raise JobNotFound(f"no job has the id {job_id!r} (records are kept for 7 days after the end)")
-        return _job(job_id, row, self.due_at(job_id))
+        return records.job(job_id, row, self.due_at(job_id))
 
     def due_at(self, job_id: str) -> float | None:
         """When something of ours looks at the job next; None where nothing does."""
@@ -273,12 +275,12 @@ class Store:
                 for job_id in ids:
                     pipeline.hgetall(f"{PREFIX}job:{job_id}")
                 rows = self._guarded(pipeline.execute)
-            found += [_job(job_id, row, None) for job_id, row in zip(ids, rows, strict=True) if row]
+            found += [records.job(job_id, row, None) for job_id, row in zip(ids, rows, strict=True) if row]
         return found
 
     def attempt(self, attempt: str) -> Attempt | None:
         row = self._guarded(lambda: self._redis.hgetall(f"{PREFIX}attempt:{attempt}"))
-        return _attempt(attempt, row) if row else None
+        return records.attempt(attempt, row) if row else None
 
     def attempts(self, job: Job) -> list[Mapping[str, str]]:
         """The raw records of a job's attempts, first to last."""
@@ -409,80 +411,3 @@ def _account_key(provider: str, account: str) -> str:
 
 def _delivery_key(provider: str, delivery_id: str) -> str:
     return f"{PREFIX}delivery:{provider}:{hashlib.sha256(delivery_id.encode()).hexdigest()}"
-
-
-def _limits(account: Account) -> dict[Any, Any]:
-    return {
-        "max_jobs": account.max_jobs,
-        "deadline_seconds": account.deadline_seconds,
-        "timeout_seconds": account.timeout_seconds,
-        "ahead": min(account.queue_ahead, math.ceil(account.max_jobs / 4)),
-    }
-
-
-def _row(job: NewJob) -> tuple[str | float, ...]:
-    return (
-        job.id,
-        job.provider,
-        json.dumps(job.parameters, ensure_ascii=False, separators=(",", ":")),
-        job.batch,
-        job.priority,
-        job.account,
-        job.start_at,
-        json.dumps(job.options) if job.options else "",
-    )
-
-
-def _message(row: Sequence[Any]) -> Message:
-    job_id, provider, parameters, options, attempt = row
-    return Message(job_id, provider, json.loads(parameters), json.loads(options or "{}"), attempt)
-
-
-def _messages(rows: Iterable[Sequence[Any]]) -> tuple[Message, ...]:
-    return tuple(_message(row) for row in rows)
-
-
-def _job(job_id: str, row: Mapping[str, str], due_at: float | None) -> Job:
-    def parsed(name: str) -> Any:
-        return json.loads(row[name]) if row.get(name) else None
-
-    return Job(
-        id=job_id,
-        provider=row["provider"],
-        parameters=parsed("parameters"),
-        state=State(row["state"]),
-        batch=row["batch"],
-        priority=int(row.get("priority", 0)),
-        attempts=int(row.get("attempts", 0)),
-        failures=int(row.get("failures", 0)),
-        account=row.get("account", ""),
-        created_at=float(row["created"]),
-        ended_at=float(row["ended"]) if "ended" in row else None,
-        options=parsed("options") or {},
-        error=parsed("error"),
-        reason=row.get("reason", ""),
-        artifact_urls=tuple(parsed("urls") or ()),
-        result=parsed("result"),
-        collect_failures=int(row.get("collect_failures", 0)),
-        due_at=due_at,
-    )
-
-
-def _attempt(attempt: str, row: Mapping[str, str]) -> Attempt:
-    return Attempt(
-        id=attempt,
-        job_id=row["job"],
-        number=int(attempt.rpartition(".")[2]),
-        provider=row["provider"],
-        account=row["account"],
-        state=row["state"],
-        failures=int(row.get("failures", 0)),
-        timing=row.get("timing", row["provider"] + "/"),
-        opened_at=float(row.get("opened", 0)),
-        submitted_at=float(row.get("submitted", 0)),
-        looked_at=float(row.get("looked", 0)),
-        deadline_at=float(row.get("deadline", 0)),
-        upstream_id=row.get("upstream_id"),
-        uncertain=int(row.get("uncertain", 0)),
-        polls=int(row.get("polls", 0)),
-    )

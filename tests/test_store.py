@@ -226,6 +226,20 @@ def test_ten_jobs_do_not_wait_behind_a_thousand_pinned_ones(store):
     assert {f"y{n}" for n in range(10)} <= set(served(store, "x0.1", 23))
 
 
+def test_new_batch_does_not_starve_the_old_because_a_resting_account_has_returned(store):
+    have(store, a=1, b=1)
+    opened(store, "ill", account="b")
+    rest(store, "ill.1", "OutOfCredit", UNTIL_RESUMED)
+    store.enqueue(new(*(f"p{n}" for n in range(5)), batch="pinned", account="b"), NOW)
+    store.enqueue(new(*(f"x{n}" for n in range(300)), batch="old"), NOW)
+    served(store, "x0.1", 101)
+    store.resume(PROVIDER, "b")
+    store.fill(PROVIDER, NOW)
+    store.enqueue(new(*(f"n{n}" for n in range(90)), batch="new"), NOW)
+    shares = Counter(each[0] for each in served(store, "x100.1", 41)[1:])
+    assert shares["x"] >= 15 and shares["n"] >= 15, shares
+
+
 def test_priority_goes_before_age_within_a_lane(store):
     store.enqueue(new("first"), NOW)
     store.enqueue([*new("low"), *new("five", "five-too", priority=5), *new("nine", priority=9)], NOW)
@@ -1009,6 +1023,14 @@ def test_grant_whose_lease_expired_does_not_overfill_the_account(store):
     both = [store.open("1.1", NOW + 2 * DAY), store.open("2.1", NOW + 2 * DAY)]
     assert len([each for each in both if each]) == 1
     assert used(store) == {"a": 1}
+
+
+def test_grant_whose_lease_expired_is_granted_again_where_a_slot_is_free(store):
+    """Nothing else goes on: the due list alone must bring it back."""
+    store.enqueue(new("j"), NOW)
+    store.fill(PROVIDER, NOW + 2 * DAY)
+    if store.open("j.1", NOW + 2 * DAY) is None:
+        assert names(store.claim(NOW + 2 * DAY)[1]) == ["j.2"]
 
 
 def test_busy_seconds_of_an_account_add_up(store):

@@ -86,7 +86,9 @@ local function next_in_line(provider, account)
   local common, served_common = least_served(provider)
   if common and (not lane or served_common < served) then target, lane, served = provider, common, served_common end
   if not lane then return nil end
-  redis.call('SET', served_key(provider), served)
+  -- A lane that was held up may lag; those that begin after it do not begin that far behind.
+  local before = tonumber(redis.call('GET', served_key(provider)) or '0')
+  redis.call('SET', served_key(provider), math.max(before, served))
   local id = redis.call('ZPOPMIN', lane_key(target, lane))[1]
   if redis.call('EXISTS', lane_key(target, lane)) == 0 then
     redis.call('ZREM', lanes_key(target), lane)

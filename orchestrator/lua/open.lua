@@ -8,6 +8,7 @@ if not redis.call('ZSCORE', slots_key(provider, account), attempt) then
   -- Its lease expired unopened, and the slot may be another's by now: back to its lane, at its old place.
   close(attempt, 'expired', now)
   join_lane(id)
+  redis.call('ZADD', DUE, now, 'account:' .. provider .. '/' .. account)
   return false
 end
 local limits = redis.call('HMGET', account_key(provider, account), 'deadline_seconds', 'timeout_seconds')
