@@ -17,6 +17,7 @@ from rich.text import Text
 
 from orchestrator import views
 from orchestrator.client import Orchestrator
+from orchestrator.doctor import examine
 from orchestrator.errors import OrchestratorError
 from orchestrator.local.errors import LocalError
 from orchestrator.providers import registry
