@@ -119,6 +119,7 @@ class Account:
     timeout_seconds: float  # of one HTTP call
     max_attempts: int  # failures a job may have
     min_poll_seconds: float = 1.0  # one generation is never asked after more often
+    requests_per_second: float = 0.0  # pace of submits and polls together, a second's worth at once; 0: none
     queue_ahead: int = 0  # jobs beyond max_jobs that may wait in the provider's own queue
 
 

@@ -15,6 +15,7 @@ def limits(account: Account) -> dict[Any, Any]:
         "max_jobs": account.max_jobs,
         "deadline_seconds": account.deadline_seconds,
         "timeout_seconds": account.timeout_seconds,
+        "requests_per_second": account.requests_per_second,
         "ahead": min(account.queue_ahead, math.ceil(account.max_jobs / 4)),
     }
 

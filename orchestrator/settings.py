@@ -29,6 +29,7 @@ ACCOUNT_NUMBERS: dict[str, tuple[type, float, float, float]] = {
     "max_attempts": (int, 1, 100, 5),
     "deadline_seconds": (float, 1, 7 * 86_400, 1_800),
     "queue_ahead": (int, 0, 10_000, 0),
+    "requests_per_second": (float, 0, 10_000, 0),
     "poll_seconds": (float, 0.05, 3_600, 10),
     "min_poll_seconds": (float, 0.05, 3_600, 1),
     "net_seconds": (float, 0.05, 86_400, 60),

@@ -40,7 +40,9 @@ from orchestrator.errors import JobNotFound, StoreUnavailable
 from orchestrator.models import Account, Attempt, Job, Message, NewJob, State, attempt_id
 
 PREFIX = "orc:"
-STEPS = ("enqueue open submitted look_again settle begin_finish finish_later end cancel claim fill").split()
+STEPS = (
+    "enqueue open submitted look_again settle begin_finish finish_later end cancel claim fill take_turn"
+).split()
 JOBS_PER_CALL = 500
 SAMPLE_SIZE = 512  # durations kept per provider and model
 KEEP_SECONDS = 7 * 86_400  # ended jobs are kept for so long
@@ -242,6 +244,12 @@ class Store:
     def set_ahead(self, provider: str, account: str, ahead: int) -> None:
         """How many jobs beyond `max_jobs` the account is given."""
         self._guarded(lambda: self._redis.hset(_account_key(provider, account), "ahead", ahead))
+
+    def take_turn(self, account: Account, now: float) -> float:
+        """Take one request from the account's pace: 0, or the seconds until there is one."""
+        if not account.requests_per_second:
+            return 0.0
+        return float(self._step("take_turn", account.provider, account.name, now))
 
     def is_replay(self, provider: str, delivery_id: str) -> bool:
         """Whether a callback of this id was taken already."""

@@ -80,6 +80,10 @@ class Watch:
         return polling
 
     def _ask(self, account: Account, attempt: Attempt) -> Outcome:
+        if wait := self.store.take_turn(account, self.clock()):
+            now = self.clock()
+            self.store.look_again(attempt.id, now, now + wait)
+            return Pending()
         outcome = self.exchange.ask(account, str(attempt.upstream_id))
         if isinstance(outcome, Pending):
             now = self.clock()

@@ -729,6 +729,48 @@ def test_late_success_saves_a_job_that_is_about_to_fail(begun, store):
     assert store.job("j").artifact_urls == LATE_URLS
 
 
+# --- pace ----------------------------------------------------------------------------------------------
+
+
+def paced(store: Store, per_second: float) -> Account:
+    account = Account(
+        PROVIDER, "a", Secret("x"), 100, "https://x", {}, DEADLINE, 10.0, 60.0, TIMEOUT, 5,
+        requests_per_second=per_second,
+    )  # fmt: skip
+    store.set_accounts([account])
+    return account
+
+
+def test_submits_are_granted_at_the_accounts_pace(store):
+    paced(store, 4)
+    store.enqueue(new(*(f"j{n}" for n in range(20))), NOW)
+    assert used(store) == {"a": 4}  # a second's worth at once
+    for seconds in range(1, 5):
+        store.claim(NOW + seconds)
+        assert used(store) == {"a": 4 + 4 * seconds}
+
+
+def test_polls_and_submits_share_the_accounts_pace(store):
+    account = paced(store, 2)
+    store.enqueue(new("j"), NOW)
+    assert store.take_turn(account, NOW) == 0.0
+    assert store.take_turn(account, NOW) == pytest.approx(0.5)
+    assert store.enqueue(new("k"), NOW)[1] == ()
+    assert names(store.claim(NOW + 0.5)[1]) == ["k.1"]
+    assert store.take_turn(account, NOW + 0.5) > 0
+
+
+def test_account_without_a_pace_is_never_waited_for(store):
+    account = paced(store, 0)
+    assert [store.take_turn(account, NOW) for _ in range(100)] == [0.0] * 100
+
+
+def test_account_that_nobody_waits_for_spends_nothing_of_its_pace(store):
+    account = paced(store, 1)
+    store.fill(PROVIDER, NOW)
+    assert store.take_turn(account, NOW) == 0.0
+
+
 # --- claim ---------------------------------------------------------------------------------------------
 
 

@@ -98,6 +98,10 @@ local function next_in_line(provider, account)
   return id
 end
 
+local function someone_waits(provider, account)
+  return redis.call('EXISTS', lanes_key(provider), lanes_key(target_of(provider, account))) > 0
+end
+
 local function grant_next(provider, account, now, grants)
   local id = next_in_line(provider, account)
   if not id then return false end
@@ -118,6 +122,18 @@ local function load_of(provider, account, now)
   return redis.call('ZCARD', slots_key(provider, account)), tonumber(limits[1] or '0') + tonumber(limits[3] or '0')
 end
 
+-- Takes one request from the account's pace. Gives 0, or the seconds until there is one.
+local function take_turn(provider, account, now)
+  local known = redis.call('HMGET', account_key(provider, account), 'requests_per_second', 'next_request')
+  local per_second = tonumber(known[1] or '0')
+  if per_second <= 0 then return 0 end
+  local next_request = math.max(tonumber(known[2] or '0'), now)
+  local wait = next_request - now - math.max(per_second - 1, 0) / per_second
+  if wait > 0 then return wait end
+  redis.call('HSET', account_key(provider, account), 'next_request', next_request + 1 / per_second)
+  return 0
+end
+
 -- Grants free slots of the provider's able accounts to who waits, the least loaded account first.
 local function fill(provider, now, grants)
   local able = {}
@@ -131,7 +147,13 @@ local function fill(provider, now, grants)
       if able[i][2] / able[i][3] < able[least][2] / able[least][3] then least = i end
     end
     local chosen = able[least]
-    if grant_next(provider, chosen[1], now, grants) then chosen[2] = chosen[2] + 1 else chosen[2] = chosen[3] end
+    local wait = someone_waits(provider, chosen[1]) and take_turn(provider, chosen[1], now) or 0
+    if wait > 0 then redis.call('ZADD', DUE, 'LT', now + wait, 'account:' .. provider .. '/' .. chosen[1]) end
+    if wait <= 0 and grant_next(provider, chosen[1], now, grants) then
+      chosen[2] = chosen[2] + 1
+    else
+      chosen[2] = chosen[3]
+    end
     if chosen[2] >= chosen[3] then table.remove(able, least) end
   end
 end
