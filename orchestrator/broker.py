@@ -29,8 +29,10 @@ QUEUES = (SUBMIT_QUEUE, FINISH_QUEUE, POLL_QUEUE, TICK_QUEUE)
 PHASE, ATTEMPT = "job_phase", "job_attempt"  # message headers
 SUBMIT, FINISH, REFUSED = "submit", "finish", "refused"
 REASON = "job_reason"  # header of a refused job
+EXPIRES = "job_expires"  # header of a first submit: ISO 8601
 
 TICK_SECONDS = 1.0
+CLAIM_PUSH_SECONDS = 30.0  # a claimed look that came to nothing is made again after this
 RESULT_SECONDS = 7 * 86_400  # longer than the longest wait of a chord
 WORKER_THREADS = 32
 SHOWN_CHARACTERS = 80
@@ -82,18 +84,16 @@ class Broker:
     def submit(self, messages: Sequence[Message]) -> None:
         """Ask a worker to submit these granted attempts."""
         for message in messages:
-            options = message.options if message.attempt == 1 else _started(message.options)
-            self._send(message, SUBMIT, SUBMIT_QUEUE, options)
+            self._send(message, SUBMIT, SUBMIT_QUEUE)
 
     def finish(self, messages: Sequence[Message]) -> None:
         """Ask a worker to finish these jobs as the tasks they are."""
         for message in messages:
-            self._send(message, FINISH, FINISH_QUEUE, _started(message.options))
+            self._send(message, FINISH, FINISH_QUEUE)
 
     def refuse(self, message: Message, reason: str) -> None:
         """Let a task that could not become a job fail as itself, for its links and chords to see."""
-        headers = {**(message.options.get("headers") or {}), REASON: reason}
-        self._send(message, REFUSED, FINISH_QUEUE, {**message.options, "headers": headers})
+        self._send(message, REFUSED, FINISH_QUEUE, {REASON: reason})
 
     def poll(self, attempts: Sequence[tuple[str, float]], until: float) -> None:
         """Ask a worker to ask the providers how these attempts are doing, each at its moment.
@@ -101,7 +101,13 @@ class Broker:
         It also sees to those that become due again before `until` (unix seconds).
         """
         try:
-            self.app.send_task(POLL, (list(attempts), until), queue=POLL_QUEUE, ignore_result=True)
+            self.app.send_task(
+                POLL,
+                (list(attempts), until),
+                queue=POLL_QUEUE,
+                ignore_result=True,
+                expires=CLAIM_PUSH_SECONDS,
+            )
         except OperationalError as error:
             _postponed(POLL, error)
 
@@ -115,10 +121,13 @@ class Broker:
         answers = self.app.control.ping(timeout=timeout_seconds)
         return [name for answer in answers for name in answer]
 
-    def _send(self, message: Message, phase: str, queue: str, options: Mapping[str, Any]) -> None:
-        headers = {**(options.get("headers") or {}), PHASE: phase, ATTEMPT: message.attempt}
+    def _send(self, message: Message, phase: str, queue: str, more: Mapping[str, Any] | None = None) -> None:
+        headers = {**(message.options.get("headers") or {}), PHASE: phase, ATTEMPT: message.attempt}
+        headers |= more or {}
+        if phase == SUBMIT and message.attempt == 1 and message.options.get("expires"):
+            headers[EXPIRES] = message.options["expires"]
         try:
-            task = self._task(message, options)
+            task = self._task(message)
             with self.app.producer_or_acquire() as producer:
                 self.app.amqp.send_task_message(producer, GENERATE, task, queue=queue, headers=headers)
         except OperationalError as error:
@@ -126,9 +135,13 @@ class Broker:
         except Exception:  # one message that cannot be made must not hold up the others
             logger.exception("publish.failed job=%s phase=%s", message.job_id, phase)
 
-    def _task(self, message: Message, options: Mapping[str, Any]) -> Any:
+    def _task(self, message: Message) -> Any:
+        options = message.options
         stamps = {name: options["stamps"][name] for name in options.get("stamped_headers") or ()}
-        plain = {name: value for name, value in options.items() if name not in ("stamps", "headers")}
+        # `expires` bounds the start of the job; Celery would take it for this message's, and revoke the task.
+        plain = {
+            name: value for name, value in options.items() if name not in ("stamps", "headers", "expires")
+        }
         parameters = dict(message.parameters)
         return self.app.amqp.as_task_v2(
             message.job_id,
@@ -139,11 +152,6 @@ class Broker:
             **plain,
             **stamps,
         )
-
-
-def _started(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a job that was started: `expires` bounds the start, not the wait and not another attempt."""
-    return {name: value for name, value in options.items() if name != "expires"}
 
 
 def _postponed(what: str, error: Exception) -> None:
@@ -192,6 +200,12 @@ def _shown(provider: str, parameters: Mapping[str, Any]) -> str:
 
 
 def _shortened(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > SHOWN_CHARACTERS:
-        return value[: SHOWN_CHARACTERS - 1] + "…"
-    return value
+    if isinstance(value, Mapping):
+        return {name: _shortened(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_shortened(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    if "://" in value:
+        value = value.partition("?")[0]  # what signs a URL
+    return value if len(value) <= SHOWN_CHARACTERS else value[: SHOWN_CHARACTERS - 1] + "…"

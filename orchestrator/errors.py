@@ -3,7 +3,8 @@
 OrchestratorError
 ├─ ConfigurationError                            at start; lists everything that is wrong
 ├─ ProviderError                                 provider, account, http status
-│  ├─ Transient      Unavailable · Unreachable · BadOutput        again after backoff; counts
+│  ├─ Transient      Unavailable · BadOutput                      again after backoff; counts
+│  │                 Unreachable                                  rest the account, again; does not count
 │  ├─ Busy           AccountFull · TooMany                        back to the lane; does not count
 │  ├─ AccountError   Unauthorized · OutOfCredit · QuotaSpent · Broken
 │  │                                             rest the account, again elsewhere; does not count
@@ -14,7 +15,7 @@ OrchestratorError
 ├─ StoreUnavailable                              Redis does not answer; nothing was recorded
 └─ JobNotFound · JobFailed · JobCancelled
 
-A `ProviderError` crosses processes as the small dict of `describe`; `revive` builds it again.
+A `ProviderError` crosses processes as the small dict of `describe`.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ MESSAGE_CHARACTERS = 1000
 
 
 def masked(text: str, most: int = MESSAGE_CHARACTERS) -> str:
-    """A stranger's words, fit to be kept and shown: short, no e-mail addresses, no half characters."""
+    """A stranger's words, fit to be kept and shown: short, one line, without e-mail addresses."""
+    text = EMAIL.sub("<e-mail>", text[: 4 * most])
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
     text = text if len(text) <= most else text[: most - 1] + "…"
-    return EMAIL.sub("<e-mail>", text).encode("utf-8", "replace").decode()
+    return text.encode("utf-8", "replace").decode()
 
 
 class OrchestratorError(Exception):
@@ -176,19 +179,6 @@ class JobCancelled(OrchestratorError):
     """The job was cancelled."""
 
 
-def _leaves(family: type[ProviderError]) -> dict[str, type[ProviderError]]:
-    found = {family.__name__: family}
-    for child in family.__subclasses__():
-        found |= _leaves(child)
-    return found
-
-
 def describe(error: ProviderError) -> dict[str, Any]:
     """The error as small JSON: kind, message, http_status."""
     return {"kind": type(error).__name__, "message": error.message, "http_status": error.http_status}
-
-
-def revive(described: dict[str, Any]) -> ProviderError:
-    """The error that `describe` described. An unknown kind comes back as plain `ProviderError`."""
-    family = _leaves(ProviderError).get(described["kind"], ProviderError)
-    return family(described["message"], http_status=described.get("http_status"))

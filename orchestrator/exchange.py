@@ -111,6 +111,8 @@ class Exchange:
             callback_url = f"{self.public_url}/callbacks/{provider.name}/{reference}"
         request = provider.submit_request(parameters, account, reference, callback_url)
         reply = self.upstream.send(request, account.timeout_seconds)
+        if 300 <= reply.status < 400:
+            raise Broken(f"answered with a redirect ({reply.status}): is base_url right?")
         if reply.status < 400:
             return provider.read_submission(reply)
         error = _read_error(provider, reply)

@@ -75,7 +75,10 @@ class Flow:
         opened = self.store.open(attempt, self.clock())
         if opened is None:
             return
-        on_open()
+        try:
+            on_open()
+        except Exception as error:  # what is shown of a job must not stop it
+            logger.warning("attempt.not_shown attempt=%s error=%s", attempt, type(error).__name__)
         _log("attempt.opened", attempt=attempt, account=opened.account)
         try:
             account = self.exchange.account(provider, opened.account)
@@ -182,9 +185,13 @@ class Flow:
         if self.store.end(job_id, self.clock(), state, result, reason):
             _log("job.ended", job=job_id, state=state.value)
 
-    def cancel(self, job_id: str) -> bool:
+    def expire(self, job_id: str, number: int) -> bool:
+        """Cancel a job whose granted attempt was not opened in time."""
+        return self.cancel(job_id, attempt_id(job_id, number))
+
+    def cancel(self, job_id: str, only_granted: str = "") -> bool:
         """Cancel a job that is not over: here, for Celery, and at the provider where it can."""
-        cancelled = self.store.cancel(job_id, self.clock())
+        cancelled = self.store.cancel(job_id, self.clock(), only_granted)
         if cancelled is None:
             return False
         _log("job.cancelled", job=job_id)
@@ -198,6 +205,9 @@ class Flow:
     def tick(self, horizon_seconds: float = 0.0) -> int:
         """See to everything that is due, and to polls due so soon. Gives how much that was."""
         total = 0
+        for provider in self.exchange.providers:
+            # Whatever kept a free slot from being granted, it is granted now.
+            self.broker.submit(self.store.fill(provider, self.clock()))
         while True:
             now = self.clock()
             claimed, grants = self.store.claim(now, horizon_seconds)

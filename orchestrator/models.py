@@ -112,7 +112,7 @@ class Account:
     token: Secret = field(repr=False)
     max_jobs: int
     base_url: str
-    fields: Mapping[str, Any]  # what only this provider knows, such as `email`
+    fields: Mapping[str, Any] = field(repr=False)  # what only this provider knows, such as `email`
     deadline_seconds: float  # an attempt without an outcome for so long is lost
     poll_seconds: float  # pace of polling, until it is learned
     net_seconds: float  # first poll where a callback is expected, until it is learned

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ def limits(account: Account) -> dict[Any, Any]:
         "deadline_seconds": account.deadline_seconds,
         "timeout_seconds": account.timeout_seconds,
         "requests_per_second": account.requests_per_second,
-        "ahead": min(account.queue_ahead, math.ceil(account.max_jobs / 4)),
+        "queue_ahead": account.queue_ahead,
     }
 
 

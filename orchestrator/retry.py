@@ -15,6 +15,7 @@ from orchestrator.errors import (
     ProviderError,
     QuotaSpent,
     Transient,
+    Unreachable,
 )
 
 BACKOFF_BASE_SECONDS = 2.0
@@ -45,7 +46,7 @@ def decide(error: ProviderError, failures: int, max_attempts: int, dice: float) 
 
     `failures`: earlier failures of the job. `dice`: uniform in [0, 1).
     """
-    if isinstance(error, Busy | AccountError):
+    if isinstance(error, Busy | AccountError | Unreachable):
         return Again(0.0, counts=False)
     if isinstance(error, BadOutput):
         max_attempts = min(max_attempts, BAD_OUTPUT_ATTEMPTS)
@@ -65,7 +66,7 @@ def rest_seconds(error: ProviderError, dice: float) -> float | None:
         return error.wait_seconds or QUOTA_REST_SECONDS
     if isinstance(error, AccountError):
         return float("inf")
-    if isinstance(error, Busy):
+    if isinstance(error, Busy | Unreachable):
         low, high = BUSY_SECONDS
         return error.wait_seconds or low + dice * (high - low)
     return None

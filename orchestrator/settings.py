@@ -61,7 +61,7 @@ class Settings:
     broker_url: str | None = field(repr=False)  # None: the same Redis
     public_url: str | None  # None: no callbacks are asked for, everything is polled
     secret_keys: tuple[Secret, ...] = field(repr=False)
-    artifacts_url: str | None  # None: only URLs are kept
+    artifacts_url: str | None = field(repr=False)  # None: only URLs are kept
     accounts: tuple[Account, ...]
     folder: Path  # of the embedded server
 
@@ -131,7 +131,7 @@ def _is_http_url(url: str) -> bool:
         parts = urlsplit(url)
     except ValueError:
         return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
 
 
 def _is_public_url(url: str) -> None:

@@ -5,7 +5,7 @@ Keys (all begin with `orc:`; lua/common.lua builds them):
     job:<id>                    hash    the job; its parameters, state, place, error, result
     attempt:<id>.<n>            hash    the n-th try: granted → open → submitted → closed
     accounts:<provider>         set     account names
-    account:<provider>/<name>   hash    max_jobs, rest_until, rest_reason, busy_seconds
+    account:<provider>/<name>   hash    its limits, next_request, rest_until and why, ahead, busy_seconds
     served:<provider>           number  how much the lane served last had been served
     slots:<provider>/<name>     zset    attempt → end of its lease
     lanes:<target>              zset    lane → jobs served; target: a provider, or one account of it
@@ -17,6 +17,7 @@ Keys (all begin with `orc:`; lua/common.lua builds them):
     delivery:<provider>:<hash>  string  a signed callback that was taken
     durations:<provider>/<model>  list  seconds of the latest generations
     missing                     hash    provider → share of callbacks that did not come
+    places                      number  the last place given in a lane
     counts, stats               hash    jobs by provider and state; events by provider
 
 Every method may raise StoreUnavailable, and then may be called again: the scripts are safe to repeat.
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -195,9 +197,12 @@ class Store:
         told = json.dumps(result) if result else ""
         return bool(self._step("end", job_id, now, state.value, told, KEEP_SECONDS, reason))
 
-    def cancel(self, job_id: str, now: float) -> Cancelled | None:
-        """Cancel a job that is not over; None where it is too late."""
-        done, *rest = self._step("cancel", job_id, now, KEEP_SECONDS)
+    def cancel(self, job_id: str, now: float, only_granted: str = "") -> Cancelled | None:
+        """Cancel a job that is not over; None where it is too late.
+
+        `only_granted`: an attempt id; only where that attempt is the last and was not opened.
+        """
+        done, *rest = self._step("cancel", job_id, now, KEEP_SECONDS, only_granted)
         if not done:
             return None
         finish, account, upstream_id, grants = rest
@@ -303,8 +308,11 @@ class Store:
         found = self._guarded(lambda: self._redis.lrange(f"{PREFIX}durations:{timing}", 0, -1))
         return [float(each) for each in found]
 
-    def ahead(self, provider: str, account: str) -> int:
-        return int(self._guarded(lambda: self._redis.hget(_account_key(provider, account), "ahead")) or 0)
+    def ahead(self, account: Account) -> int:
+        """How many jobs beyond `max_jobs` the account is given."""
+        key = _account_key(account.provider, account.name)
+        learned = self._guarded(lambda: self._redis.hget(key, "ahead"))
+        return min(account.queue_ahead, math.ceil(account.max_jobs / 4) if learned is None else int(learned))
 
     def missing_share(self, provider: str) -> float:
         """Share of expected callbacks that did not come lately, from 0 to 1."""

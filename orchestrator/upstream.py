@@ -13,7 +13,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import LocationValueError, NewConnectionError
 
-from orchestrator.errors import CollectFailed, Uncertain, Unreachable
+from orchestrator.errors import Broken, CollectFailed, Uncertain, Unreachable
 from orchestrator.models import Reply, Request
 
 CONNECT_SECONDS = 5.0
@@ -22,8 +22,7 @@ POOL_SIZE = 128  # connections kept per host
 MAX_REPLY_BYTES = 8 * 2**20
 MAX_ARTIFACT_BYTES = 64 * 2**20
 CHUNK_BYTES = 64 * 2**10
-NEVER_SENT = (
-    requests.ConnectTimeout,
+CANNOT_BE_SENT = (  # our own settings are wrong, or what was asked for
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidHeader,
     requests.exceptions.InvalidJSONError,
@@ -125,22 +124,27 @@ def _is_address(host: str) -> bool:
 
 def _capped(response: requests.Response) -> Iterator[bytes]:
     size = 0
-    for chunk in response.iter_content(CHUNK_BYTES):
-        size += len(chunk)
-        if size > MAX_ARTIFACT_BYTES:
-            raise CollectFailed(f"the picture is larger than {MAX_ARTIFACT_BYTES} bytes")
-        yield chunk
+    try:
+        for chunk in response.iter_content(CHUNK_BYTES):
+            size += len(chunk)
+            if size > MAX_ARTIFACT_BYTES:
+                raise CollectFailed(f"the picture is larger than {MAX_ARTIFACT_BYTES} bytes")
+            yield chunk
+    except requests.RequestException as error:
+        raise CollectFailed(f"fetching the picture broke off ({type(error).__name__})") from None
     expected = response.headers.get("Content-Length")
     if expected and "Content-Encoding" not in response.headers and size != int(expected):
         raise CollectFailed(f"only {size} of {expected} bytes of the picture arrived")
 
 
-def _translated(error: Exception) -> Unreachable | Uncertain:
+def _translated(error: Exception) -> Broken | Unreachable | Uncertain:
     """What a failed exchange means. A connection that was never made cannot have carried a request."""
     reason = _reason(error) if isinstance(error, requests.ConnectionError) else None
     # The handshake comes before the request; any other TLS trouble may come after it.
     wrong_host = any(isinstance(each, SSLCertVerificationError) for each in getattr(reason, "args", ()))
-    if isinstance(error, NEVER_SENT) or isinstance(reason, NewConnectionError) or wrong_host:
+    if isinstance(error, CANNOT_BE_SENT):
+        return Broken(f"the request cannot be sent: is the token or base_url wrong? ({type(error).__name__})")
+    if isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError) or wrong_host:
         return Unreachable(f"no connection ({type(error).__name__})")
     return Uncertain(f"no answer ({type(error).__name__})")
 

@@ -29,7 +29,7 @@ def show_job(orchestrator: Orchestrator, job_id: str, as_json: bool) -> None:
         _attempt_view(number, row) for number, row in enumerate(orchestrator.flow.store.attempts(job), 1)
     ]
     if as_json:
-        return click.echo(json.dumps({**view, "tries": attempts}, indent=2))
+        return click.echo(json.dumps({**view, "attempt_records": attempts}, indent=2))
     table = Table(show_header=False, box=None)
     for name, value in view.items():
         if value not in (None, {}, ""):
@@ -109,10 +109,11 @@ def show_providers(as_json: bool) -> None:
 def _provider_view(provider: Provider) -> dict[str, Any]:
     """`limits`: what an account has that does not say otherwise."""
     limits = {name: default for name, (_, _, _, default) in ACCOUNT_NUMBERS.items()}
+    slowest = max(limits["min_poll_seconds"], provider.min_poll_seconds)
     return {
         "name": provider.name,
         "kind": provider.kind,
         "signed": provider.signs,
         "docs_url": provider.docs_url,
-        "limits": {**limits, **provider.account_defaults},
+        "limits": {**limits, **provider.account_defaults, "min_poll_seconds": slowest},
     }

@@ -20,6 +20,7 @@ SEARCH_SECONDS = (2.0, 4.0, 8.0)
 LEARN_SECONDS = 3.0  # how long what was learned is used before it is learned anew
 NET_SHARE, NET_FACTOR, NET_SECONDS = 0.95, 1.2, 1.0  # where a callback is expected: first poll after these
 MISSING, MISSING_NO_MORE = 0.5, 0.25  # share of callbacks that never came, to poll instead and to stop that
+ASKED_JUST_NOW = 0.9  # of the least time between two polls
 OVERHEAD_SECONDS = 0.1  # from a poll's answer to the next submit's arrival, about
 
 
@@ -80,9 +81,12 @@ class Watch:
         return polling
 
     def _ask(self, account: Account, attempt: Attempt) -> Outcome:
-        if wait := self.store.take_turn(account, self.clock()):
-            now = self.clock()
-            self.store.look_again(attempt.id, now, now + wait)
+        now, floor = self.clock(), self.exchange.min_poll_seconds(account)
+        if attempt.looked_at and now - attempt.looked_at < ASKED_JUST_NOW * floor:
+            return Pending()  # somebody else did, and said when to look again
+        if wait := self.store.take_turn(account, now):
+            # Spread out, so that those that wait for the pace do not come back all at once.
+            self.store.look_again(attempt.id, now, now + max(wait, floor) * (1 + self.dice()))
             return Pending()
         outcome = self.exchange.ask(account, str(attempt.upstream_id))
         if isinstance(outcome, Pending):
@@ -125,7 +129,7 @@ class Watch:
 
     def _tune(self, account: Account, learned: pace.Learned) -> None:
         """Let as many jobs queue at the provider as end unseen between two polls."""
-        now_ahead = self.store.ahead(account.provider, account.name)
+        now_ahead = self.store.ahead(account)
         best = pace.ahead(account.max_jobs, account.queue_ahead, now_ahead, learned, OVERHEAD_SECONDS)
         if best != now_ahead:
             self.store.set_ahead(account.provider, account.name, best)

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from orchestrator import errors
-from orchestrator.errors import ConfigurationError, OrchestratorError, ProviderError, describe, revive
+from orchestrator.errors import ConfigurationError, OrchestratorError, ProviderError, describe
 from orchestrator.models import Secret, State
 
 PROVIDER_FAMILIES = {
@@ -43,15 +43,11 @@ def test_every_provider_error_is_in_the_family_that_decides_for_it(family, child
 
 
 @pytest.mark.parametrize("name", sorted(n for n, c in classes().items() if issubclass(c, ProviderError)))
-def test_a_provider_error_survives_being_described_as_json(name):
+def test_a_provider_error_is_described_as_json(name):
     error = classes()[name]("it did not work", http_status=418)
-    revived = revive(json.loads(json.dumps(describe(error))))
-    assert (type(revived), str(revived), revived.http_status) == (type(error), "it did not work", 418)
-
-
-@pytest.mark.parametrize("kind", ["NoSuchKind", "JobFailed", "dict"])
-def test_a_kind_that_is_no_provider_error_comes_back_as_plain_provider_error(kind):
-    assert type(revive({"kind": kind, "message": "m"})) is ProviderError
+    assert json.loads(json.dumps(describe(error))) == {
+        "kind": name, "message": "it did not work", "http_status": 418,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

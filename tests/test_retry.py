@@ -33,7 +33,7 @@ HALF = 0.5
     ("error", "failures", "decision"),
     [
         (errors.Unavailable("m"), 0, Again(1.0, counts=True)),  # half of 2 s
-        (errors.Unreachable("m"), 1, Again(2.0, counts=True)),
+        (errors.Unreachable("m"), 1, Again(0.0, counts=False)),  # our own network: no job is to blame
         (errors.Unavailable("m"), 3, Again(8.0, counts=True)),  # the last try of five is still to come
         (errors.Unavailable("m"), 4, GiveUp()),  # this was the fifth failure
         (errors.Unavailable("m"), 99, GiveUp()),  # the budget was lowered since

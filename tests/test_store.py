@@ -33,9 +33,11 @@ PROVIDER = "useapi_frames"
 TIMING = f"{PROVIDER}/frames"
 NOW = 1_700_000_000.25  # binary fractions only, so that sums are exact
 DEADLINE, TIMEOUT = 100.0, 30.0  # of every account here
-LEASE = DEADLINE + 600
-FINISH_PATIENCE = 60
 DAY = 86_400.0
+LEASE = DEADLINE + 600
+GRANT_LEASE = DAY  # of a grant that is not open yet
+FINISH_PATIENCE = 60
+REPLY_GRACE = 30
 URLS = ("https://pictures.example/1.png",)
 LATE_URLS = ("https://pictures.example/late.png",)
 ERROR = {"kind": "Unavailable", "message": "no", "http_status": 503}
@@ -64,16 +66,18 @@ def store(server: EmbeddedServer, raw: redis.Redis) -> Iterator[Store]:
     made.close()
 
 
-def have(store: Store, queue_ahead: int = 0, **max_jobs: int) -> None:
+def have(store: Store, queue_ahead: int = 0, **max_jobs: int) -> list[Account]:
     """Makes these the accounts: name → slots."""
-    store.set_accounts(
+    accounts = [
         Account(
             provider=PROVIDER, name=name, token=Secret("x"), max_jobs=slots, base_url="https://x", fields={},
             deadline_seconds=DEADLINE, poll_seconds=10.0, min_poll_seconds=1.0, net_seconds=60.0,
             queue_ahead=queue_ahead, timeout_seconds=TIMEOUT, max_attempts=5,
         )
         for name, slots in max_jobs.items()
-    )  # fmt: skip
+    ]  # fmt: skip
+    store.set_accounts(accounts)
+    return accounts
 
 
 def new(*ids: str, **fields: Any) -> list[NewJob]:
@@ -296,7 +300,7 @@ def test_attempt_is_opened_by_one_of_many_callers(store):
     attempt = store.attempt("j.1")
     assert (attempt.state, attempt.opened_at, attempt.deadline_at) == ("open", NOW, NOW + DEADLINE)
     assert store.job("j").state is State.SUBMITTED
-    assert store.job("j").due_at == NOW + TIMEOUT + 5
+    assert store.job("j").due_at == NOW + TIMEOUT + REPLY_GRACE
     assert store.stats()[f"{PROVIDER}/submits"] == 1
 
 
@@ -513,12 +517,14 @@ def test_callbacks_that_nobody_asked_for_are_not_missed(store):
 
 
 def test_account_may_be_given_jobs_ahead_of_its_slots(store):
-    have(store, queue_ahead=9, a=8)
-    assert store.ahead(PROVIDER, "a") == 2  # a quarter, until more is known
+    (account,) = have(store, queue_ahead=9, a=8)
+    assert store.ahead(account) == 2  # a quarter, until more is known
     _, grants = store.enqueue(new(*(str(number) for number in range(20))), NOW)
     assert len(grants) == 10
     store.set_ahead(PROVIDER, "a", 4)
     assert len(store.fill(PROVIDER, NOW)) == 2
+    store.set_accounts([account])  # a process that starts does not forget what was learned
+    assert store.ahead(account) == 4
     assert used(store) == {"a": 12}
 
 
@@ -793,8 +799,8 @@ def test_grant_that_nobody_opens_is_sent_again_with_growing_patience(store):
 def test_live_attempt_is_looked_at_when_it_is_due_and_again_where_that_came_to_nothing(upstream_id, store):
     opened(store, "j")
     if upstream_id:
-        submit(store, "j.1", upstream_id, NOW + TIMEOUT + 5)
-    for now in (NOW + TIMEOUT + 5, NOW + TIMEOUT + 5 + CLAIM_PUSH_SECONDS):
+        submit(store, "j.1", upstream_id, NOW + TIMEOUT + REPLY_GRACE)
+    for now in (NOW + TIMEOUT + REPLY_GRACE, NOW + TIMEOUT + REPLY_GRACE + CLAIM_PUSH_SECONDS):
         assert store.claim(now - 1)[0].count == 0
         claimed, grants = store.claim(now)
         assert (claimed.count, claimed.looks, claimed.submits, grants) == (1, (("j.1", now),), (), ())
@@ -1075,6 +1081,19 @@ def test_grant_whose_lease_expired_is_granted_again_where_a_slot_is_free(store):
         assert names(store.claim(NOW + 2 * DAY)[1]) == ["j.2"]
 
 
+def test_grant_whose_lease_expired_does_not_hide_the_end_of_a_rest(store):
+    have(store, a=2)
+    store.enqueue(new("1", "2"), NOW)
+    store.open("1.1", NOW)
+    later = NOW + 2 * DAY
+    store.fill(PROVIDER, later)
+    told = {"error": ERROR, "again_at": later, "rest_until": later + 50, "rest_reason": "TooMany"}
+    store.settle("1.1", "busy", later, **told)
+    assert store.open("2.1", later) is None
+    assert store.claim(later)[1] == ()
+    assert names(store.claim(later + 50)[1]) == ["1.2", "2.2"]
+
+
 def test_busy_seconds_of_an_account_add_up(store):
     opened(store, "j")
     store.settle("j.1", "succeeded", NOW + 12.5, artifact_urls=URLS)
@@ -1282,7 +1301,7 @@ class Schedule(RuleBasedStateMachine):
         if given_up := [each for each, verdict in verdicts.items() if verdict not in (None, "succeeded")]:
             self.store.settle(given_up[pick % len(given_up)], "succeeded", self.now, artifact_urls=LATE_URLS)
 
-    @rule(seconds=st.sampled_from([0.5, 5, 20, 60, 800]), claims=st.booleans())
+    @rule(seconds=st.sampled_from([0.5, 5, 20, 60, 800, GRANT_LEASE]), claims=st.booleans())
     def pass_time(self, seconds, claims):
         self.now += seconds
         if claims:
@@ -1327,8 +1346,7 @@ class Schedule(RuleBasedStateMachine):
             waits, is_due = job.id in waiting, f"job:{job.id}" in due
             if live:
                 assert job.state == ("queued" if live[0].state == "granted" else "submitted")
-                expired = live[0].state != "granted" and self.now >= live[0].deadline_at + LEASE - DEADLINE
-                assert live[0].id in held or expired
+                assert live[0].id in held or self._lease_is_over(live[0])
                 assert is_due and not waits
             elif job.state is State.QUEUED:
                 assert waits != is_due  # its lane, or a backoff
@@ -1357,6 +1375,11 @@ class Schedule(RuleBasedStateMachine):
         assert not self.raw.keys("orc:lane:*")
         assert not self.raw.keys("orc:lanes:*")
         self.books_balance()
+
+    def _lease_is_over(self, attempt):
+        if attempt.state != "granted":
+            return self.now >= attempt.deadline_at + LEASE - DEADLINE
+        return self.now >= float(self.raw.hget(f"orc:attempt:{attempt.id}", "granted")) + GRANT_LEASE
 
     def _slots_are_busy(self, due, leases):
         def is_free(name: str) -> bool:
@@ -1391,14 +1414,16 @@ class Schedule(RuleBasedStateMachine):
 
     def _drain(self):
         claimed, grants = self.store.claim(self.now)
-        inbox = [*names(claimed.submits), *names(grants), *(attempt for attempt, _ in claimed.looks)]
         finishes = [message.job_id for message in claimed.finishes]
-        while inbox:
-            attempt = inbox.pop()
-            self.store.open(attempt, self.now)
-            settled = self.store.settle(attempt, "succeeded", self.now, artifact_urls=URLS)
-            inbox += names(settled.grants)
-            finishes += [settled.finish.job_id] if settled.finish else []
+        granted = [*names(claimed.submits), *names(grants)]
+        live = [attempt for attempt, _ in claimed.looks]
+        while granted or live:
+            live += [attempt for attempt in granted if self.store.open(attempt, self.now)]
+            granted = []
+            if live:
+                settled = self.store.settle(live.pop(), "succeeded", self.now, artifact_urls=URLS)
+                granted = names(settled.grants)
+                finishes += [settled.finish.job_id] if settled.finish else []
         for job_id in finishes:
             self._finish(job_id, "now")
 

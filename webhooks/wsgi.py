@@ -9,6 +9,7 @@ from orchestrator.errors import ConfigurationError, StoreUnavailable
 from webhooks import create_app
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+logging.getLogger("urllib3").setLevel(logging.WARNING)
 try:
     app = create_app()
 except (ConfigurationError, StoreUnavailable) as error:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import heapq
+import logging
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import cache
 from time import sleep
 
+from orchestrator.broker import CLAIM_PUSH_SECONDS
 from orchestrator.flow import Flow
 
 POLLS_AT_ONCE = 32
+
+logger = logging.getLogger(__name__)
 
 
 @cache
@@ -26,6 +30,8 @@ def at_their_moments(flow: Flow, attempts: list[tuple[str, float]], until: float
     heapq.heapify(waiting)
     asked: dict[Future[float | None], str] = {}
     while waiting or asked:
+        if flow.clock() > until + CLAIM_PUSH_SECONDS:
+            waiting.clear()  # the due list has them again
         patience = max(0.0, waiting[0][0] - flow.clock()) if waiting else None
         if asked:
             done, _ = wait(asked, timeout=patience, return_when=FIRST_COMPLETED)
@@ -33,7 +39,12 @@ def at_their_moments(flow: Flow, attempts: list[tuple[str, float]], until: float
             done = set()
             sleep(patience or 0.0)
         for answered in done:
-            attempt, again_at = asked.pop(answered), answered.result()
+            attempt = asked.pop(answered)
+            try:
+                again_at = answered.result()
+            except Exception:  # one that cannot be polled must not hold up the others
+                logger.exception("poll.failed attempt=%s", attempt)
+                continue
             if again_at is not None and again_at < until:
                 heapq.heappush(waiting, (again_at, attempt))
         while waiting and waiting[0][0] <= flow.clock():

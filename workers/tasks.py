@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from celery.worker.request import Request
 
 from orchestrator.broker import (
     ATTEMPT,
+    EXPIRES,
     FINISH,
     GENERATE,
     PHASE,
@@ -27,7 +29,7 @@ from orchestrator.broker import (
     TICK_SECONDS,
     task_options,
 )
-from orchestrator.errors import JobCancelled, JobFailed, OrchestratorError, masked
+from orchestrator.errors import JobCancelled, JobFailed, OrchestratorError, StoreUnavailable, masked
 from orchestrator.flow import Flow
 from orchestrator.intake import new_job
 from orchestrator.models import Message
@@ -37,6 +39,7 @@ from workers.wiring import built
 
 app: Celery = built().flow.broker.app
 flow: Flow = built().flow
+logger = logging.getLogger(__name__)
 
 
 class _Shown:
@@ -104,6 +107,8 @@ class Generate(Task):  # type: ignore[misc]
         result = self.AsyncResult(task_id)
         try:
             self._record(task_id, args or (), kwargs or {}, options)
+        except StoreUnavailable:
+            raise
         except OrchestratorError as error:
             if not parent:
                 raise
@@ -115,16 +120,33 @@ class Generate(Task):  # type: ignore[misc]
     def run(self, *args: Any, **kwargs: Any) -> Any:
         request = self.request
         phase = request.get(PHASE)
-        if phase == SUBMIT:
-            flow.submit(args[0], request.id, request.get(ATTEMPT), on_open=self._started)
-            raise Ignore("submitted")
-        if phase == FINISH:
-            return self._finish()
+        if phase in (SUBMIT, FINISH):
+            return self._phase(phase, args)
         if phase == REFUSED:
             raise JobFailed(request.get(REASON))
         options = {**request.as_execution_options(), "ignore_result": request.ignore_result or None}
         self._record(request.id, args, kwargs, options)
         raise Ignore("recorded")
+
+    def _phase(self, phase: str, args: Sequence[Any]) -> Any:
+        """A phase of a recorded job. Only its own end may end the task; the due list sees to all else."""
+        try:
+            if phase == FINISH:
+                return self._finish()
+            self._submit(args[0])
+        except (Ignore, JobFailed):
+            raise
+        except Exception as error:
+            unforeseen = not isinstance(error, StoreUnavailable)
+            logger.warning("phase.postponed job=%s phase=%s", self.request.id, phase, exc_info=unforeseen)
+        raise Ignore(phase)
+
+    def _submit(self, provider: str) -> None:
+        job_id, number, expires = self.request.id, self.request.get(ATTEMPT), self.request.get(EXPIRES)
+        if expires and datetime.fromisoformat(expires).timestamp() <= flow.clock():
+            flow.expire(job_id, number)
+        else:
+            flow.submit(provider, job_id, number, on_open=self._started)
 
     def after_return(
         self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any

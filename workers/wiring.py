@@ -15,7 +15,7 @@ from orchestrator.build import Built, build, read_settings
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 
 # One line per task is ours to write; Celery's own would come three times for each job.
-QUIET_LOGGERS = ("celery.app.trace", "celery.worker.strategy", "celery.beat")
+QUIET_LOGGERS = ("celery.app.trace", "celery.worker.strategy", "celery.beat", "urllib3")
 
 
 @cache

@@ -39,7 +39,8 @@ class Commands:
     ticker: Sequence[str] = (*CELERY, "beat", "--pidfile=")
     receiver: Sequence[str] = (
         *(*PYTHON, "gunicorn", "webhooks.wsgi:app", "--bind", "127.0.0.1:{port}", "--log-level", "warning"),
-        *("--worker-class", "gthread", "--workers", "2", "--threads", "8", "--no-control-socket"),
+        *("--worker-class", "gthread", "--workers", "2", "--threads", "8"),
+        *("--keep-alive", "75", "--no-control-socket"),
     )
     flower: Sequence[str] = (*CELERY, "flower", "--address=127.0.0.1", "--port={port}", "--persistent=False")
 

@@ -6,7 +6,7 @@ local PLACES_PER_PRIORITY = 2 ^ 40
 local LEASE_GRACE = 600          -- a lease outlives the deadline of its attempt by this
 local GRANT_PATIENCE = 15        -- a grant that nobody opened is sent again after this, then twice that, …
 local GRANT_PATIENCE_CAP = 600
-local REPLY_GRACE = 5          -- the reply to a submit is waited for by its timeout and this
+local REPLY_GRACE = 30          -- the reply to a submit is waited for by its timeout and this
 local FINISH_PATIENCE = 60       -- a finish that did not return is sent again after this
 local UNSET_DEADLINE = 86400     -- lease of a grant that is not open yet
 
@@ -115,11 +115,16 @@ local function grant_next(provider, account, now, grants)
   return true
 end
 
+-- How many jobs beyond max_jobs: what was learned; a quarter until then; never more than allowed.
+local function ahead_of(max_jobs, most, learned)
+  return math.min(tonumber(most or '0'), tonumber(learned or math.ceil(tonumber(max_jobs or '0') / 4)))
+end
+
 local function load_of(provider, account, now)
-  local limits = redis.call('HMGET', account_key(provider, account), 'max_jobs', 'rest_until', 'ahead')
+  local limits = redis.call('HMGET', account_key(provider, account), 'max_jobs', 'rest_until', 'queue_ahead', 'ahead')
   if tonumber(limits[2] or '0') > now then return nil end
   redis.call('ZREMRANGEBYSCORE', slots_key(provider, account), '-inf', now)
-  return redis.call('ZCARD', slots_key(provider, account)), tonumber(limits[1] or '0') + tonumber(limits[3] or '0')
+  return redis.call('ZCARD', slots_key(provider, account)), tonumber(limits[1] or '0') + ahead_of(limits[1], limits[3], limits[4])
 end
 
 -- Takes one request from the account's pace. Gives 0, or the seconds until there is one.
@@ -173,7 +178,9 @@ end
 
 local function end_rest_if_over(provider, account, now)
   local rest_until = redis.call('HGET', account_key(provider, account), 'rest_until')
-  if rest_until and tonumber(rest_until) <= now then end_rest(provider, account) end
+  if not rest_until then return end
+  if tonumber(rest_until) <= now then return end_rest(provider, account) end
+  redis.call('ZADD', DUE, rest_until, 'account:' .. provider .. '/' .. account)  -- it was due for something else
 end
 
 -- Frees the slot that the attempt holds. Safe to call twice.

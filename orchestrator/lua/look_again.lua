@@ -1,10 +1,10 @@
 -- Says when a live attempt is looked at next. ARGV: attempt, now, due_at, counter to raise ('' for none)
-local held = redis.call('HMGET', attempt_key(ARGV[1]), 'state', 'job', 'provider')
+local held = redis.call('HMGET', attempt_key(ARGV[1]), 'state', 'job', 'provider', 'deadline')
 if held[1] ~= 'open' and held[1] ~= 'submitted' then return 0 end
 if ARGV[4] ~= '' then
   redis.call('HINCRBY', attempt_key(ARGV[1]), ARGV[4], 1)
   redis.call('HSET', attempt_key(ARGV[1]), 'looked', ARGV[2])
   count(held[3], ARGV[4])
 end
-redis.call('ZADD', DUE, ARGV[3], 'job:' .. held[2])
+redis.call('ZADD', DUE, math.min(tonumber(ARGV[3]), tonumber(held[4])), 'job:' .. held[2])
 return 1

@@ -46,7 +46,8 @@ FAILURES: tuple[tuple[str, type[ProviderError], float | None], ...] = (
 # 404 on create means that the address is wrong.
 REFUSALS = {400: errors.Invalid, 401: errors.Unauthorized, 404: errors.Broken}
 NO_CREDIT = "not have enough credits"  # a 400, of all things
-DAILY = "daily"  # 429: the cap of 24 hours; too many at once is no error but THROTTLED
+# A 429 is the cap of 24 hours, since too many at once is no error but THROTTLED; these words were seen once.
+GENERIC_429 = ("too many requests", "http 429")
 
 
 class Runway(Provider):
@@ -82,10 +83,10 @@ class Runway(Provider):
     def read_error(self, reply: Reply) -> ProviderError:
         message = _message(reply.body) or reply.text or f"HTTP {reply.status}"
         told: dict[str, Any] = {"http_status": reply.status}
-        if reply.status == 429 and DAILY in message.lower():
-            return errors.QuotaSpent(message, wait_seconds=DAILY_REST_SECONDS, **told)
-        if reply.status == 429:
+        if reply.status == 429 and message.strip(". ").lower() in GENERIC_429:
             return errors.TooMany(message, **told)
+        if reply.status == 429:
+            return errors.QuotaSpent(message, wait_seconds=DAILY_REST_SECONDS, **told)
         if NO_CREDIT in message:
             return errors.OutOfCredit(message, **told)
         family = errors.Unavailable if reply.status >= 500 else REFUSALS.get(reply.status, errors.Rejected)

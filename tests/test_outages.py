@@ -1,0 +1,137 @@
+"""A phase that meets trouble is not the end of the job: the due list makes it again."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from orchestrator import Orchestrator
+from orchestrator.errors import StoreUnavailable
+from orchestrator.intake import new_job
+from orchestrator.models import State
+
+FRAMES = "useapi_frames"
+PATIENCE = 60.0
+
+
+class Failing:
+    """A store whose named step fails so many times, with so much of the rest as it is."""
+
+    def __init__(self, store: Any, step: str, times: int, error: Exception) -> None:
+        self._store, self._step, self._times, self._error = store, step, times, error
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._step and self._times > 0:
+            self._times -= 1
+            raise self._error
+        return getattr(self._store, name)
+
+
+@pytest.fixture
+def generate(environment: dict[str, str]) -> Any:
+    from workers import generate
+
+    return generate
+
+
+@pytest.fixture
+def phase(generate: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs one phase of a job in this process, as a worker would, with a flow whose store fails."""
+    from celery.exceptions import Ignore
+
+    from workers import tasks
+
+    def run(name: str, job_id: str, failing_step: str, error: Exception) -> None:
+        broken = replace(tasks.flow, store=Failing(tasks.flow.store, failing_step, 1, error))
+        monkeypatch.setattr(tasks, "flow", broken)
+        generate.push_request(id=job_id, job_phase=name, job_attempt=1, ignore_result=True)
+        try:
+            with pytest.raises(Ignore):
+                generate.run(FRAMES, {})
+        finally:
+            generate.pop_request()
+            monkeypatch.undo()
+
+    return run
+
+
+def collecting(orchestrator: Orchestrator) -> str:
+    """A job whose picture is made, and whose finish no worker has been told of yet."""
+    flow = orchestrator.flow
+    job = new_job(flow.exchange, str(uuid.uuid4()), FRAMES, {"text_prompt": "a"}, {})
+    quiet = replace(flow, broker=SimpleNamespace(submit=lambda _: None, finish=lambda _: None))
+    quiet.enqueue([replace(job, account="studio-1")])
+    attempt = f"{job.id}.1"
+    assert flow.store.open(attempt, flow.clock())
+    flow.store.settle(attempt, "succeeded", flow.clock(), artifact_urls=["http://127.0.0.1:1/none.png"])
+    return job.id
+
+
+@pytest.mark.parametrize("step", ["begin_finish", "job"])
+@pytest.mark.parametrize("error", [StoreUnavailable("Redis does not answer"), KeyError("a bug of ours")])
+def test_finish_that_meets_trouble_leaves_the_job_and_its_picture(step, error, orchestrator, phase):
+    job_id = collecting(orchestrator)
+    phase("finish", job_id, step, error)
+    job = orchestrator.job(job_id).record
+    assert job.state is State.COLLECTING
+    assert job.artifact_urls and job.due_at
+    orchestrator.flow.store.end(job_id, time.time(), State.FAILED, None, "over")
+
+
+def test_submit_that_meets_trouble_is_made_again(orchestrator, phase):
+    flow = orchestrator.flow
+    job = new_job(flow.exchange, str(uuid.uuid4()), FRAMES, {"text_prompt": uuid.uuid4().hex}, {})
+    quiet = replace(flow, broker=SimpleNamespace(submit=lambda _: None))
+    quiet.enqueue([job])
+    phase("submit", job.id, "open", StoreUnavailable("Redis does not answer"))
+    assert orchestrator.job(job.id).result(timeout=PATIENCE).attempts == 1
+
+
+def test_second_copy_of_a_submit_does_not_expire_a_job_that_is_open(orchestrator, generate):
+    job = orchestrator.enqueue(FRAMES, {"text_prompt": f"{uuid.uuid4().hex} [slow]"})
+    while job.state != "submitted":
+        assert job.record.ended_at is None
+    assert not orchestrator.flow.expire(job.id, 1)
+    assert job.result(timeout=PATIENCE).artifacts
+
+
+def test_jobs_that_came_before_their_account_are_granted_by_the_ticker(orchestrator):
+    """What keeps a free slot from being granted does not matter: the next tick grants it."""
+    flow = orchestrator.flow
+    flow.store.set_accounts([replace(each, max_jobs=1) for each in flow.exchange.accounts.values()])
+    try:
+        jobs = [orchestrator.enqueue(FRAMES, {"text_prompt": f"{uuid.uuid4().hex} [slow]"}) for _ in range(4)]
+    finally:
+        flow.store.set_accounts(flow.exchange.accounts.values())
+    give_up_at = time.monotonic() + PATIENCE
+    while any(job.state == "queued" for job in jobs):
+        assert time.monotonic() < give_up_at
+        time.sleep(0.1)
+    for job in jobs:
+        job.result(timeout=PATIENCE)
+
+
+def test_poll_that_fails_does_not_hold_up_the_others():
+    from workers.moments import at_their_moments
+
+    asked: list[str] = []
+    lock = threading.Lock()
+
+    def poll(attempt: str) -> float | None:
+        with lock:
+            asked.append(attempt)
+        if attempt == "bad":
+            raise KeyError("a bug of ours")
+        return time.time() + 0.05 if asked.count(attempt) < 3 else None
+
+    flow = SimpleNamespace(clock=time.time, poll=poll)
+    now = time.time()
+    at_their_moments(flow, [("bad", now), ("good", now), ("later", now + 0.2)], until=now + 5)
+    assert sorted(set(asked)) == ["bad", "good", "later"]
+    assert (asked.count("bad"), asked.count("good"), asked.count("later")) == (1, 3, 3)
