@@ -17,7 +17,7 @@ from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps
 
 from orchestrator.errors import masked
-from orchestrator.models import Message
+from orchestrator.models import CLAIM_PUSH_SECONDS, Message
 
 GENERATE = "orchestrator.generate"
 TICK = "orchestrator.tick"
@@ -32,7 +32,6 @@ REASON = "job_reason"  # header of a refused job
 EXPIRES = "job_expires"  # header of a first submit: ISO 8601
 
 TICK_SECONDS = 1.0
-CLAIM_PUSH_SECONDS = 30.0  # a claimed look that came to nothing is made again after this
 RESULT_SECONDS = 7 * 86_400  # longer than the longest wait of a chord
 WORKER_THREADS = 32
 SHOWN_CHARACTERS = 80

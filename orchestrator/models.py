@@ -99,6 +99,10 @@ class Attempt:
     polls: int
 
 
+# A look at an attempt that was claimed from the due list, and came to nothing, is made again after this.
+CLAIM_PUSH_SECONDS = 30.0
+
+
 def attempt_id(job_id: str, number: int) -> str:
     return f"{job_id}.{number}"
 

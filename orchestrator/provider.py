@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from marshmallow import RAISE, Schema
 
-from orchestrator.errors import ProviderError
+from orchestrator.errors import Malformed, ProviderError, Uncertain
 from orchestrator.models import Account, Reply, Report, Request, Submission
 
 
@@ -56,12 +56,17 @@ class Provider(ABC):
     ) -> Request:
         """The request that starts a generation. `callback_url` None: it will be polled."""
 
-    @abstractmethod
     def read_submission(self, reply: Reply) -> Submission:
-        """What the answer (status below 400) to `submit_request` says.
+        """What the answer (status below 400) to `submit_request` says: by default, what a poll would be told.
 
         Raises: Uncertain where it cannot be read, since the generation may have started.
         """
+        try:
+            report = self.read_report(reply.body)
+        except Malformed as malformed:
+            words = f"answered {reply.status}, but with {malformed}"
+            raise Uncertain(words, http_status=reply.status) from malformed
+        return Submission(report.upstream_id, report.outcome)
 
     @abstractmethod
     def poll_request(self, upstream_id: str, account: Account) -> Request | None:

@@ -39,7 +39,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from orchestrator import records
 from orchestrator.errors import JobNotFound, StoreUnavailable
-from orchestrator.models import Account, Attempt, Job, Message, NewJob, State, attempt_id
+from orchestrator.models import CLAIM_PUSH_SECONDS, Account, Attempt, Job, Message, NewJob, State, attempt_id
 
 PREFIX = "orc:"
 STEPS = (
@@ -50,7 +50,6 @@ SAMPLE_SIZE = 512  # durations kept per provider and model
 KEEP_SECONDS = 7 * 86_400  # ended jobs are kept for so long
 DELIVERY_SECONDS = 3600  # how long a callback is remembered, to refuse its replay
 CLAIM_LIMIT = 200
-CLAIM_PUSH_SECONDS = 30.0  # a claimed look that came to nothing is made again after this
 WAIT_SLICE_SECONDS = 5.0  # how long one blocking read lasts; the net below a lost wake-up
 
 

@@ -40,9 +40,7 @@ class Watch:
         expects = self.exchange.expects_callback(account)
         learned = self._known(account, timing)
         if not expects or self.polls_instead(account.provider):
-            wait = pace.next_poll_seconds(
-                learned, 0.0, account.poll_seconds, self.exchange.min_poll_seconds(account)
-            )
+            wait = self._next_poll_seconds(account, timing, 0.0)
         elif learned.enough:
             wait = pace.quantile(learned.durations, NET_SHARE) * NET_FACTOR + NET_SECONDS
         else:
@@ -92,10 +90,7 @@ class Watch:
         if isinstance(outcome, Pending):
             now = self.clock()
             waited = now - (attempt.submitted_at or attempt.opened_at)
-            learned = self._known(account, attempt.timing)
-            wait = pace.next_poll_seconds(
-                learned, waited, account.poll_seconds, self.exchange.min_poll_seconds(account)
-            )
+            wait = self._next_poll_seconds(account, attempt.timing, waited)
             self.store.look_again(attempt.id, now, now + wait, "polls")
         return outcome
 
@@ -118,12 +113,17 @@ class Watch:
             self.store.look_again(attempt.id, now, now + wait, "uncertain" if answered else "")
         return Pending()
 
+    def _next_poll_seconds(self, account: Account, timing: str, waited: float) -> float:
+        floor = self.exchange.min_poll_seconds(account)
+        return pace.next_poll_seconds(self._known(account, timing), waited, account.poll_seconds, floor)
+
     def _known(self, account: Account, timing: str) -> pace.Learned:
         worth = pace.POLL_WORTH_AHEAD if account.queue_ahead else pace.POLL_WORTH
-        key = (timing, self.exchange.min_poll_seconds(account), worth)
+        floor = self.exchange.min_poll_seconds(account)
+        key = (timing, floor, worth)
         learned_at, learned = self._learned.get(key, (0.0, pace.Learned()))
         if self.clock() >= learned_at + LEARN_SECONDS:
-            learned = pace.learn(self.store.durations(timing), self.exchange.min_poll_seconds(account), worth)
+            learned = pace.learn(self.store.durations(timing), floor, worth)
             self._learned[key] = (self.clock(), learned)
         return learned
 

@@ -8,8 +8,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import cache
 from time import sleep
 
-from orchestrator.broker import CLAIM_PUSH_SECONDS
 from orchestrator.flow import Flow
+from orchestrator.models import CLAIM_PUSH_SECONDS
 
 POLLS_AT_ONCE = 32
 

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 from marshmallow import ValidationError, fields, validate
 
 from orchestrator import errors
-from orchestrator.errors import ProviderError, Uncertain
+from orchestrator.errors import ProviderError
 from orchestrator.models import (
     Account,
     Failed,
@@ -21,7 +21,6 @@ from orchestrator.models import (
     Report,
     Request,
     Secret,
-    Submission,
     Succeeded,
 )
 from orchestrator.provider import Parameters, Provider
@@ -95,15 +94,6 @@ class FreepikRunway(Provider):
         if callback_url:
             body["webhook_url"] = callback_url  # the reference is in its path: there is no other place for it
         return Request("POST", f"{account.base_url}{PATH}", _headers(account), json=body)
-
-    def read_submission(self, reply: Reply) -> Submission:
-        try:
-            report = self.read_report(reply.body)
-        except errors.Malformed as malformed:
-            raise Uncertain(
-                f"answered {reply.status} without a task_id", http_status=reply.status
-            ) from malformed
-        return Submission(report.upstream_id, report.outcome)
 
     def poll_request(self, upstream_id: str, account: Account) -> Request:
         url = f"{account.base_url}{PATH}/{quote(upstream_id, safe='')}"

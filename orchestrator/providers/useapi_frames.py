@@ -10,7 +10,7 @@ from urllib.parse import quote
 from marshmallow import ValidationError, fields, validate
 
 from orchestrator import errors
-from orchestrator.errors import ProviderError, Uncertain
+from orchestrator.errors import ProviderError
 from orchestrator.models import (
     Account,
     Failed,
@@ -19,7 +19,6 @@ from orchestrator.models import (
     Reply,
     Report,
     Request,
-    Submission,
     Succeeded,
 )
 from orchestrator.provider import Parameters, Provider
@@ -107,15 +106,6 @@ class UseapiFrames(Provider):
         if callback_url:
             body["replyUrl"] = callback_url
         return Request("POST", f"{account.base_url}/frames/create", _headers(account), json=body)
-
-    def read_submission(self, reply: Reply) -> Submission:
-        try:
-            report = self.read_report(reply.body)
-        except errors.Malformed as malformed:
-            raise Uncertain(
-                f"answered {reply.status} without a taskId", http_status=reply.status
-            ) from malformed
-        return Submission(report.upstream_id, report.outcome)
 
     def poll_request(self, upstream_id: str, account: Account) -> Request:
         return Request("GET", f"{account.base_url}/tasks/{_quoted(upstream_id)}", _headers(account))
