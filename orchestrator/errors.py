@@ -3,7 +3,7 @@
 OrchestratorError
 ├─ ConfigurationError                            at start; lists everything that is wrong
 ├─ ProviderError                                 provider, account, http status
-│  ├─ Transient      Unavailable · BadOutput                      again after backoff; counts
+│  ├─ Transient      Unavailable · BadOutput · NoOutcome          again after backoff; counts
 │  │                 Unreachable                                  rest the account, again; does not count
 │  ├─ Busy           AccountFull · TooMany                        back to the lane; does not count
 │  ├─ AccountError   Unauthorized · OutOfCredit · QuotaSpent · Broken
@@ -13,6 +13,7 @@ OrchestratorError
 ├─ CallbackRefused   BadReference · BadSignature · Stale · Malformed
 ├─ CollectFailed                                 a picture could not be fetched or kept; collect again
 ├─ StoreUnavailable                              Redis does not answer; nothing was recorded
+├─ QueueFull                                     too many jobs wait already; nothing was recorded
 └─ JobNotFound · JobFailed · JobCancelled
 
 A `ProviderError` crosses processes as the small dict of `describe`.
@@ -21,6 +22,7 @@ A `ProviderError` crosses processes as the small dict of `describe`.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 # Every part is bounded, so that a long text takes no longer than its length.
@@ -80,12 +82,30 @@ class BadOutput(Transient):
     """The provider rejected its own output. Worth one more try: each is paid for."""
 
 
+class NoOutcome(Transient):
+    """Silence until the deadline. The generation may have been paid for."""
+
+
 class Busy(ProviderError):
     """No slot upstream just now. Never a failure of the job."""
 
 
 class AccountFull(Busy):
-    """The account runs as many tasks as it may; the next freed slot is the cure."""
+    """The account runs as many tasks as it may; the next freed slot is the cure.
+
+    `running`: reference → upstream id of those that carry one, where the provider names them; None: it does not.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        http_status: int | None = None,
+        wait_seconds: float | None = None,
+        running: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, http_status=http_status, wait_seconds=wait_seconds)
+        self.running = running
 
 
 class TooMany(Busy):
@@ -165,6 +185,10 @@ class CollectFailed(OrchestratorError):
 
 class StoreUnavailable(OrchestratorError):
     """Redis does not answer. Nothing was recorded; the same call may be made again."""
+
+
+class QueueFull(OrchestratorError):
+    """As many jobs wait as may. Nothing was recorded; the same call may be made later."""
 
 
 class JobNotFound(OrchestratorError):

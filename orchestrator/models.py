@@ -47,11 +47,18 @@ class NewJob:
     id: str  # the Celery task id
     provider: str
     parameters: Mapping[str, Any]
-    batch: str = ""  # its lane, too; empty: the common lane
+    batch: str = ""  # its lane; empty: the common lane
     priority: int = 0  # 0-9, 9 first
     account: str = ""  # pinned to this account; empty: any
     start_at: float = 0.0  # unix seconds; not before
     options: Mapping[str, Any] = field(default_factory=dict)  # Celery's: links, chain, chord, group …
+    choices: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # provider → parameters, where any will do
+    tenant: str = ""  # whose lanes share what one lane would get; empty: the batch is by itself
+    max_attempts: int | None = None  # failures it may have; None: as its account says
+    expires_at: float = 0.0  # unix seconds; no attempt is begun after it; 0: never
+    even_if_moderated: bool = False  # sent although its content was refused before
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,14 @@ class Job:
     result: Mapping[str, Any] | None
     collect_failures: int
     due_at: float | None  # when something of ours looks at it next; unix seconds
+    expires_at: float | None  # no attempt is begun after it; unix seconds
+    tenant: str
+    target: str  # whom it waits for: a provider, several joined by `+`, or `<provider>/<account>`
+
+    @property
+    def lane(self) -> str:
+        """Where it waits for a slot: `<target>|<owner>`."""
+        return f"{self.target}|{self.tenant}/{self.batch}" if self.tenant else f"{self.target}|{self.batch}"
 
 
 @dataclass(frozen=True)
@@ -88,7 +103,7 @@ class Attempt:
     provider: str
     account: str
     state: str  # granted | open | submitted | closed
-    failures: int  # of the job, before this attempt
+    failures: Mapping[str, int]  # of the job before this attempt, by class
     timing: str  # whose durations it is measured by: `<provider>/<model>`
     opened_at: float
     submitted_at: float  # 0: not (yet) known to be accepted
@@ -123,7 +138,12 @@ class Account:
     timeout_seconds: float  # of one HTTP call
     max_attempts: int  # failures a job may have
     min_poll_seconds: float = 1.0  # one generation is never asked after more often
-    requests_per_second: float = 0.0  # pace of submits and polls together, a second's worth at once; 0: none
+    requests_per_second: float = 0.0  # pace of submits and polls together; 0: none
+    burst: int = 0  # requests that may come at once; 0: a second's worth
+    max_per_day: int = 0  # generations begun within any 24 hours; 0: no cap
+    weight: float = 1.0  # how much of what could go to several accounts goes to this one
+    max_moderated: int = 0  # prompts refused by moderation in an hour, above which it rests; 0: never
+    max_moderated_share: float = 0.0  # … if they also are so much of what was generated
     queue_ahead: int = 0  # jobs beyond max_jobs that may wait in the provider's own queue
 
 

@@ -15,21 +15,42 @@ def limits(account: Account) -> dict[Any, Any]:
         "deadline_seconds": account.deadline_seconds,
         "timeout_seconds": account.timeout_seconds,
         "requests_per_second": account.requests_per_second,
+        "burst": account.burst,
+        "max_per_day": account.max_per_day,
         "queue_ahead": account.queue_ahead,
+        "weight": account.weight,
+        "max_moderated": account.max_moderated,
+        "max_moderated_share": account.max_moderated_share,
     }
 
 
 def row(job: NewJob) -> tuple[str | float, ...]:
+    more = {
+        "pinned": job.account,
+        "target": "+".join(job.choices),
+        "choices": _compact({name: _compact(parameters) for name, parameters in job.choices.items()})
+        if job.choices
+        else "",
+        "tenant": job.tenant,
+        "max_attempts": job.max_attempts,
+        "expires": job.expires_at,
+        "even_if_moderated": int(job.even_if_moderated),
+        "options": _compact(job.options) if job.options else "",
+    }
+    said = {name: value for name, value in more.items() if value}
     return (
         job.id,
         job.provider,
-        json.dumps(job.parameters, ensure_ascii=False, separators=(",", ":")),
+        _compact(job.parameters),
         job.batch,
         job.priority,
-        job.account,
         job.start_at,
-        json.dumps(job.options) if job.options else "",
+        json.dumps(said) if said else "",
     )
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def message(row: Sequence[Any]) -> Message:
@@ -53,7 +74,7 @@ def job(job_id: str, row: Mapping[str, str], due_at: float | None) -> Job:
         batch=row["batch"],
         priority=int(row.get("priority", 0)),
         attempts=int(row.get("attempts", 0)),
-        failures=int(row.get("failures", 0)),
+        failures=sum(parsed("failures").values()) if row.get("failures") else 0,
         account=row.get("account", ""),
         created_at=float(row["created"]),
         ended_at=float(row["ended"]) if "ended" in row else None,
@@ -64,6 +85,9 @@ def job(job_id: str, row: Mapping[str, str], due_at: float | None) -> Job:
         result=parsed("result"),
         collect_failures=int(row.get("collect_failures", 0)),
         due_at=due_at,
+        expires_at=float(row["expires"]) if "expires" in row else None,
+        tenant=row.get("tenant", ""),
+        target=row.get("target") or "/".join(filter(None, (row["provider"], row.get("pinned")))),
     )
 
 
@@ -75,7 +99,7 @@ def attempt(attempt: str, row: Mapping[str, str]) -> Attempt:
         provider=row["provider"],
         account=row["account"],
         state=row["state"],
-        failures=int(row.get("failures", 0)),
+        failures=json.loads(row.get("failures") or "{}"),
         timing=row.get("timing", row["provider"] + "/"),
         opened_at=float(row.get("opened", 0)),
         submitted_at=float(row.get("submitted", 0)),

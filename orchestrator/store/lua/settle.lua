@@ -1,7 +1,9 @@
 -- Applies a verdict to an attempt, once; frees its slot and grants it to the next in line.
--- ARGV: attempt, now, verdict, upstream id, urls, error, next ('finish' | 'again'), again_at, counts,
---       rest_until ('' for none), rest_reason, source (callbacks | polls | '')
---       duration (seconds, '' where it is not told), sample_size
+-- ARGV: attempt, now, verdict, upstream id, urls, error, next ('finish' | 'again'), again_at,
+--       counts (the class of failure it counts as, '' where it is none), rest_until ('' for none), rest_reason,
+--       source (callbacks | polls | ''), duration (seconds, '' where it is not told), sample_size,
+--       means ('full' | 'too many' | 'moderated' | ''), listed (JSON: attempt → upstream id; '' where unknown),
+--       refused_seconds
 -- Gives {word, message to finish or false, grants}; word: settled | late | duplicate | unknown | mismatch
 local attempt, now, verdict, upstream_id, urls, failure = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local held = redis.call('HMGET', attempt_key(attempt), 'state', 'job', 'provider', 'account', 'verdict')
@@ -12,15 +14,6 @@ local known_as = redis.call('HGET', attempt_key(attempt), 'upstream_id')
 if known_as and upstream_id ~= '' and known_as ~= upstream_id then return {'mismatch', false, {}} end
 if ARGV[12] ~= '' then count(provider, ARGV[12]) end
 if upstream_id ~= '' then redis.call('HSETNX', attempt_key(attempt), 'upstream_id', upstream_id) end
-
-local function to_finish(final_urls, by_account)
-  redis.call('HSET', job_key(id), 'urls', final_urls, 'account', by_account)
-  redis.call('HDEL', job_key(id), 'late_urls', 'late_account')
-  if final_urls ~= '' then redis.call('HDEL', job_key(id), 'error', 'reason', 'ended') end
-  redis.call('PERSIST', job_key(id))
-  set_state(id, 'collecting')
-  return finish_due(id, now)
-end
 
 local grants = {}
 local state = job_field(id, 'state')
@@ -33,7 +26,7 @@ if held[1] == 'closed' then
   if state == 'queued' then
     if not leave_lane(id) then
       local granted = last_attempt(id)
-      if redis.call('HGET', attempt_key(granted), 'state') == 'granted' then close(granted, 'superseded', now) end
+      if redis.call('HGET', attempt_key(granted), 'state') == 'granted' then close(granted, 'superseded', now, true) end
     end
   elseif state == 'collecting' and job_field(id, 'urls') == '' then
     redis.call('HSET', job_key(id), 'saved', 1)
@@ -41,7 +34,7 @@ if held[1] == 'closed' then
     redis.call('HSET', job_key(id), 'late_urls', urls, 'late_account', account)
     return {'late', false, {}}
   end
-  local finish = to_finish(urls, account)
+  local finish = to_finish(id, now, urls, account)
   fill(provider, now, grants)
   return {'late', finish, grants}
 end
@@ -61,26 +54,44 @@ if seen[3] == '1' and ARGV[12] ~= '' then
   redis.call('HSET', P .. 'missing', provider, share * 0.9 + (ARGV[12] == 'polls' and 0.1 or 0))
 end
 
-close(attempt, verdict, now)
+local opened = redis.call('HMGET', attempt_key(attempt), 'opened', 'granted', 'content')
+close(attempt, verdict, now, verdict == 'busy' or verdict == 'refused')
 count(provider, verdict)
-if ARGV[9] == '1' then redis.call('HINCRBY', job_key(id), 'failures', 1) end
+if ARGV[9] ~= '' then
+  local failures = cjson.decode(job_field(id, 'failures') or '{}')
+  failures[ARGV[9]] = (failures[ARGV[9]] or 0) + 1
+  redis.call('HSET', job_key(id), 'failures', cjson.encode(failures))
+end
 if failure ~= '' then
   redis.call('HSET', attempt_key(attempt), 'error', failure)
   redis.call('HSET', job_key(id), 'error', failure)
 end
-if ARGV[10] ~= '' then
-  rest(provider, account, ARGV[10], ARGV[11], failure)
+
+-- What it tells of the account.
+local means = ARGV[15]
+if verdict == 'succeeded' then bear_more(provider, account) end
+if verdict == 'succeeded' or verdict == 'failed' and opened[1] then
+  guard(provider, account, means == 'moderated', now, failure)
 end
+if means == 'moderated' and opened[3] then
+  redis.call('SET', refused_key(provider, opened[3]), now, 'EX', ARGV[17])
+elseif means == 'too many' then
+  bear_less(provider, account, opened[2], now)
+elseif means == 'full' then
+  local listed = ARGV[16] ~= '' and cjson.decode(ARGV[16]) or nil
+  learn_who_holds(provider, account, opened[1] or now, now, ARGV[10], listed)
+end
+if ARGV[10] ~= '' and means ~= 'full' then rest(provider, account, now, ARGV[10], ARGV[11], failure) end
 
 local finish = false
 if state == 'submitted' or state == 'queued' then
   local late_urls = job_field(id, 'late_urls')
   if verdict == 'succeeded' then
-    finish = to_finish(urls, account)
+    finish = to_finish(id, now, urls, account)
   elseif late_urls then
-    finish = to_finish(late_urls, job_field(id, 'late_account'))
+    finish = to_finish(id, now, late_urls, job_field(id, 'late_account'))
   elseif ARGV[7] == 'finish' then
-    finish = to_finish('', account)
+    finish = to_finish(id, now, '', account)
   else
     set_state(id, 'queued')
     if tonumber(ARGV[8]) <= now then join_lane(id) else redis.call('ZADD', DUE, ARGV[8], 'job:' .. id) end
@@ -88,5 +99,5 @@ if state == 'submitted' or state == 'queued' then
 elseif verdict == 'succeeded' then
   count(provider, 'surplus')
 end
-fill(provider, now, grants)
+fill_for(id, now, grants)
 return {'settled', finish, grants}

@@ -18,6 +18,7 @@ end
 redis.call('ZREM', DUE, 'job:' .. id)
 redis.call('HDEL', job_key(id), 'saved')
 set_state(id, ARGV[3])
+if ARGV[3] == 'failed' then redis.call('ZADD', DEAD, now, id) end
 if ARGV[4] ~= '' then redis.call('HSET', job_key(id), 'result', ARGV[4]) end
 if ARGV[6] ~= '' then redis.call('HSET', job_key(id), 'reason', ARGV[6]) end
 announce_end(id, now, ARGV[5])

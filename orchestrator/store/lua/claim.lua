@@ -1,20 +1,41 @@
 -- Claims what is due by moving its time ahead, never by removing it. ARGV: now, limit, push_seconds,
--- horizon_seconds: looks that become due so soon are claimed too, with the moment to make them
+-- horizon_seconds: looks that become due so soon are claimed too, with the moment to make them; keep_seconds
 -- Gives {claimed, submits, finishes, attempts to look at, grants}
 local now, push = tonumber(ARGV[1]), tonumber(ARGV[3])
 local due = redis.call('ZRANGEBYSCORE', DUE, '-inf', now + tonumber(ARGV[4]), 'WITHSCORES', 'LIMIT', 0, ARGV[2])
 local submits, finishes, looks, grants, providers, claimed = {}, {}, {}, {}, {}, 0
 
+-- No attempt is begun after a job's time: it fails by what it failed last, or was never begun.
+local function expire(id)
+  if job_field(id, 'error') then
+    leave_lane(id)
+    finishes[#finishes + 1] = to_finish(id, now, '', job_field(id, 'account') or '')
+  else
+    finishes[#finishes + 1] = cancel_job(id, now, ARGV[5], 'it expired before it was begun')
+  end
+end
+
 local function claim_queued(id)
   local attempt = last_attempt(id)
-  if redis.call('HGET', attempt_key(attempt), 'state') == 'granted' then
+  local granted = redis.call('HGET', attempt_key(attempt), 'state') == 'granted'
+  for _, provider in ipairs(providers_of(id)) do providers[provider] = true end
+  if has_expired(id, now) then
+    if granted then close(attempt, 'expired', now, true) end
+    expire(id)
+  elseif granted then
     local again = redis.call('HINCRBY', attempt_key(attempt), 'resent', 1)
     redis.call('ZADD', DUE, now + math.min(GRANT_PATIENCE * 2 ^ again, GRANT_PATIENCE_CAP), 'job:' .. id)
     submits[#submits + 1] = message(id)
   else
     join_lane(id)
-    providers[job_field(id, 'provider')] = true
   end
+end
+
+local function end_rest_if_over(provider, account)
+  local rest_until = account_field(provider, account, 'rest_until')
+  if not rest_until then return end
+  if tonumber(rest_until) <= now then return end_rest(provider, account) end
+  wake_account(provider, account, rest_until)  -- it was due for something else
 end
 
 local function claim(kind, id, due_at)
@@ -25,7 +46,8 @@ local function claim(kind, id, due_at)
   if kind == 'account' then
     local provider, account = string.match(id, '^([^/]+)/(.*)$')
     redis.call('ZREM', DUE, 'account:' .. id)
-    end_rest_if_over(provider, account, now)
+    end_rest_if_over(provider, account)
+    probe(provider, account, now)
     providers[provider] = true
   elseif state == 'queued' then claim_queued(id)
   elseif state == 'submitted' then looks[#looks + 1] = {last_attempt(id), tostring(due_at)}

@@ -1,0 +1,65 @@
+"""Redis: what is known of jobs, attempts, slots, lanes and due times. One step of the flow is one script.
+
+Keys (all begin with `orc:`; the scripts in lua/ build them):
+
+    job:<id>                    hash    the job; its parameters, state, place, error, result
+    attempt:<id>.<n>            hash    the n-th try: granted → open → submitted → closed
+    accounts:<provider>         set     account names
+    account:<provider>/<name>   hash    its limits now, its rest and why, what was learned of it, busy_seconds
+    configured:<provider>/<name>  hash  limits as in the accounts file
+    changed:<provider>/<name>   hash    limits that a person changed since; they win
+    slots:<provider>/<name>     zset    attempt → end of its lease
+    day:<provider>/<name>       zset    attempt → when it was granted, where the account has a daily cap
+    lane:<target>|<owner>       zset    job → place (priority first, then age)
+    lanes:<pool>                zset    lane → how much it was served; pool: a provider, or one account of it
+    tenants:<pool>              hash    tenant → its lanes there
+    served:<provider>           number  how much the lane served last had been served
+    weights                     hash    batch, or `<tenant>/` → share of its lanes beside those of weight 1
+    paused                      set     provider:<name>, batch:<name>
+    due                         zset    job:<id> or account:<provider>/<name> → when to look at it
+    dead                        zset    failed job → when it failed
+    refused:<provider>:<hash>   string  what moderation refused
+    batch:<name>                hash    counts by state, busy_seconds
+    jobs-of:<batch>             list    job ids in the order they came
+    ended-in:<batch>            stream  job ids in the order they ended
+    lanes-of:<batch>            set     lanes its jobs waited in
+    delivery:<provider>:<hash>  string  a signed callback that was taken
+    durations:<provider>/<model>  list  seconds of the latest generations
+    missing                     hash    provider → share of callbacks that did not come
+    places                      number  the last place given in a lane
+    counts, stats               hash    jobs by provider and state; events by provider
+
+Every method may raise StoreUnavailable, and then may be called again: the scripts are safe to repeat.
+"""
+
+from __future__ import annotations
+
+from orchestrator.store.accounts import Accounts
+from orchestrator.store.dead_letters import DeadLetters
+from orchestrator.store.jobs import Cancelled, Claimed, Jobs, Opened, Settled
+from orchestrator.store.lanes import Lanes
+from orchestrator.store.link import Link
+
+__all__ = [
+    "Accounts",
+    "Cancelled",
+    "Claimed",
+    "DeadLetters",
+    "Jobs",
+    "Lanes",
+    "Link",
+    "Opened",
+    "Settled",
+    "Store",
+]
+
+
+class Store(Jobs):
+    """Everything Redis knows. Thread-safe."""
+
+    def __init__(self, url: str) -> None:
+        link = Link(url)
+        super().__init__(link)
+        self.accounts = Accounts(link)
+        self.lanes = Lanes(link)
+        self.dead = DeadLetters(link)

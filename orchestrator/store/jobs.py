@@ -1,0 +1,346 @@
+"""Jobs and their attempts: every transition is one step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.errors import JobNotFound, QueueFull
+from orchestrator.models import CLAIM_PUSH_SECONDS, Attempt, Job, Message, NewJob, State, attempt_id
+from orchestrator.store import records
+from orchestrator.store.link import PREFIX, WAIT_SLICE_SECONDS, Link
+
+JOBS_PER_CALL = 500
+SAMPLE_SIZE = 512  # durations kept per provider and model
+KEEP_SECONDS = 7 * 86_400  # ended jobs are kept for so long
+DEAD_SECONDS = 30 * 86_400  # … and those that failed for so long, that they may be replayed
+REFUSED_SECONDS = 30 * 86_400  # what moderation refused is not sent again for so long
+DELIVERY_SECONDS = 3600  # how long a callback is remembered, to refuse its replay
+CLAIM_LIMIT = 200
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What the opener of an attempt submits."""
+
+    account: str
+    parameters: Mapping[str, Any]
+    failures: Mapping[str, int]  # of the job so far, by class
+    max_jobs: int  # of the account, as it is now
+    max_attempts: int | None  # the job's own budget of failures; None: the account's
+    refused: bool  # its content was refused by moderation before: it must not be sent
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a settlement led to."""
+
+    word: str  # settled | late | duplicate | unknown | mismatch
+    finish: Message | None
+    grants: tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """What was due."""
+
+    count: int
+    submits: tuple[Message, ...]
+    finishes: tuple[Message, ...]
+    looks: tuple[tuple[str, float], ...]  # attempt id, when to look at it
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """A job that was cancelled, and what it held."""
+
+    finish: Message
+    account: str
+    upstream_id: str
+    grants: tuple[Message, ...]
+
+
+class Jobs:
+    """Thread-safe."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def close(self) -> None:
+        self._link.client.close()
+
+    def ping(self) -> None:
+        self._link.call(self._link.client.ping)
+
+    # --- transitions -----------------------------------------------------------------------------------
+
+    def enqueue(
+        self, jobs: Sequence[NewJob], now: float, max_waiting: int = 0
+    ) -> tuple[int, tuple[Message, ...]]:
+        """Store and line up jobs; one that is known already is left as it is. Gives (added, grants).
+
+        `max_waiting`: how many may wait in all, 0 for no cap; two callers at once may exceed it together.
+        Raises: QueueFull, with none of them stored.
+        """
+        added = 0
+        grants: list[Message] = []
+        for first in range(0, len(jobs), JOBS_PER_CALL):
+            arguments = [value for job in jobs[first : first + JOBS_PER_CALL] for value in records.row(job)]
+            most = 0 if first else max_waiting  # all or none: it is the first call that asks
+            count, granted = self._link.step("enqueue", now, most, len(jobs), *arguments)
+            if count < 0:
+                raise QueueFull(
+                    f"{granted} jobs wait already, and {len(jobs)} more would be above {max_waiting}"
+                )
+            added += count
+            grants.extend(records.messages(granted))
+        return added, tuple(grants)
+
+    def open(self, attempt: str, now: float, content: str = "") -> Opened | None:
+        """What to submit, for the one caller that is to make the POST of this attempt; else None.
+
+        `content`: hash of what moderation will judge.
+        """
+        row = self._link.step("open", attempt, now, content)
+        if not row:
+            return None
+        account, parameters, failures, max_jobs, max_attempts, refused = row
+        return Opened(
+            account=account,
+            parameters=json.loads(parameters),
+            failures=json.loads(failures or "{}"),
+            max_jobs=max_jobs,
+            max_attempts=int(max_attempts) if max_attempts else None,
+            refused=bool(refused),
+        )
+
+    def submitted(
+        self, attempt: str, upstream_id: str, now: float, due_at: float, timing: str, expects_callback: bool
+    ) -> str:
+        """Record the upstream id. Gives the attempt's verdict if it is closed already, else ''."""
+        return str(
+            self._link.step("submitted", attempt, upstream_id, now, due_at, timing, int(expects_callback))
+        )
+
+    def look_again(self, attempt: str, now: float, due_at: float, counter: str = "") -> None:
+        self._link.step("look_again", attempt, now, due_at, counter)
+
+    def settle(
+        self,
+        attempt: str,
+        verdict: str,
+        now: float,
+        *,
+        upstream_id: str = "",
+        artifact_urls: Sequence[str] = (),
+        error: Mapping[str, Any] | None = None,
+        again_at: float | None = None,
+        counts: str = "",
+        rest_until: float | None = None,
+        rest_reason: str = "",
+        source: str = "",
+        duration: float | None = None,
+        means: str = "",
+        listed: Mapping[str, str] | None = None,
+    ) -> Settled:
+        """Close an attempt, once. `again_at` None: the job is finished; else it lines up again then.
+
+        `counts`: the class of failure it counts as. `means`: what it tells of the account: full, too many or
+        moderated. `listed`: what the provider says it runs of ours, attempt → upstream id; where the account is
+        full, `rest_until` is when to try whether it still is.
+        """
+        word, finish, grants = self._link.step(
+            "settle",
+            attempt,
+            now,
+            verdict,
+            upstream_id,
+            json.dumps(list(artifact_urls)) if artifact_urls else "",
+            json.dumps(error) if error else "",
+            "finish" if again_at is None else "again",
+            again_at or 0,
+            counts,
+            "" if rest_until is None else rest_until,
+            rest_reason,
+            source,
+            "" if duration is None else duration,
+            SAMPLE_SIZE,
+            means,
+            "" if listed is None else json.dumps(listed),
+            REFUSED_SECONDS,
+        )
+        return Settled(word, records.message(finish) if finish else None, records.messages(grants))
+
+    def begin_finish(self, job_id: str, now: float) -> bool:
+        """True for the one caller that is to finish the job now."""
+        return bool(self._link.step("begin_finish", job_id, now))
+
+    def finish_later(self, job_id: str, due_at: float, reason: str) -> None:
+        self._link.step("finish_later", job_id, due_at, reason)
+
+    def end(
+        self, job_id: str, now: float, state: State, result: Mapping[str, Any] | None, reason: str
+    ) -> bool:
+        """True for the one caller that ended the job."""
+        told = json.dumps(result) if result else ""
+        keep_seconds = DEAD_SECONDS if state is State.FAILED else KEEP_SECONDS
+        return bool(self._link.step("end", job_id, now, state.value, told, keep_seconds, reason))
+
+    def cancel(self, job_id: str, now: float) -> Cancelled | None:
+        """Cancel a job that is not over; None where it is too late."""
+        done, *rest = self._link.step("cancel", job_id, now, KEEP_SECONDS)
+        if not done:
+            return None
+        finish, account, upstream_id, grants = rest
+        return Cancelled(records.message(finish), account, upstream_id, records.messages(grants))
+
+    def claim(self, now: float, horizon_seconds: float = 0.0) -> tuple[Claimed, tuple[Message, ...]]:
+        """What is due, claimed by moving its time ahead. Gives (claimed, grants).
+
+        Looks that become due within `horizon_seconds` are claimed as well, to be made at their time.
+        """
+        count, submits, finishes, looks, grants = self._link.step(
+            "claim", now, CLAIM_LIMIT, CLAIM_PUSH_SECONDS, horizon_seconds, KEEP_SECONDS
+        )
+        pairs = tuple((attempt, float(due_at)) for attempt, due_at in looks)
+        return Claimed(count, records.messages(submits), records.messages(finishes), pairs), records.messages(
+            grants
+        )
+
+    def fill(self, provider: str, now: float) -> tuple[Message, ...]:
+        """Grant free slots to who waits."""
+        return records.messages(self._link.step("fill", now, provider))
+
+    def count(self, provider: str, word: str) -> None:
+        self._link.call(lambda: self._link.client.hincrby(f"{PREFIX}stats", f"{provider}/{word}", 1))
+
+    def is_replay(self, provider: str, delivery_id: str) -> bool:
+        """Whether a callback of this id was taken already."""
+        return bool(self._link.call(lambda: self._link.client.exists(_delivery_key(provider, delivery_id))))
+
+    def remember_delivery(self, provider: str, delivery_id: str) -> None:
+        """Safe to call twice. Remembered for longer than any provider's time window."""
+        key = _delivery_key(provider, delivery_id)
+        self._link.call(lambda: self._link.client.set(key, "1", ex=DELIVERY_SECONDS))
+
+    # --- reading ---------------------------------------------------------------------------------------
+
+    def job(self, job_id: str) -> Job:
+        """Raises: JobNotFound."""
+        row = self._link.call(lambda: self._link.client.hgetall(f"{PREFIX}job:{job_id}"))
+        if not row:
+            raise JobNotFound(f"no job has the id {job_id!r} (records are kept for 7 days after the end)")
+        return records.job(job_id, row, self.due_at(job_id))
+
+    def due_at(self, job_id: str) -> float | None:
+        """When something of ours looks at the job next; None where nothing does."""
+        moment: float | None = self._link.call(
+            lambda: self._link.client.zscore(f"{PREFIX}due", f"job:{job_id}")
+        )
+        return moment
+
+    def jobs(self, job_ids: Sequence[str]) -> list[Job]:
+        """The jobs with these ids that are still known, in the same order."""
+        found: list[Job] = []
+        for first in range(0, len(job_ids), JOBS_PER_CALL):
+            ids = job_ids[first : first + JOBS_PER_CALL]
+            with self._link.client.pipeline(transaction=False) as pipeline:
+                for job_id in ids:
+                    pipeline.hgetall(f"{PREFIX}job:{job_id}")
+                rows = self._link.call(pipeline.execute)
+            found += [records.job(job_id, row, None) for job_id, row in zip(ids, rows, strict=True) if row]
+        return found
+
+    def attempt(self, attempt: str) -> Attempt | None:
+        row = self._link.call(lambda: self._link.client.hgetall(f"{PREFIX}attempt:{attempt}"))
+        return records.attempt(attempt, row) if row else None
+
+    def attempts(self, job: Job) -> list[Mapping[str, str]]:
+        """The raw records of a job's attempts, first to last."""
+        with self._link.client.pipeline(transaction=False) as pipeline:
+            for number in range(1, job.attempts + 1):
+                pipeline.hgetall(f"{PREFIX}attempt:{attempt_id(job.id, number)}")
+            rows: list[Mapping[str, str]] = self._link.call(pipeline.execute)
+            return rows
+
+    def durations(self, timing: str) -> list[float]:
+        """Seconds that the latest generations of a provider and model took."""
+        found = self._link.call(lambda: self._link.client.lrange(f"{PREFIX}durations:{timing}", 0, -1))
+        return [float(each) for each in found]
+
+    def missing_share(self, provider: str) -> float:
+        """Share of expected callbacks that did not come lately, from 0 to 1."""
+        return float(self._link.call(lambda: self._link.client.hget(f"{PREFIX}missing", provider)) or 0.0)
+
+    def batch(self, name: str) -> dict[str, float]:
+        """Counts by state, `total`, and the moments `created`, `started`, `ended`; empty: no such batch."""
+        row = self._link.call(lambda: self._link.client.hgetall(f"{PREFIX}batch:{name}"))
+        return {key: float(value) for key, value in row.items()}
+
+    def jobs_of(self, batch: str) -> list[str]:
+        ids: list[str] = self._link.call(lambda: self._link.client.lrange(f"{PREFIX}jobs-of:{batch}", 0, -1))
+        return ids
+
+    def counts(self) -> dict[str, int]:
+        """Jobs by `<provider>/<state>`."""
+        row = self._link.call(lambda: self._link.client.hgetall(f"{PREFIX}counts"))
+        return {key: int(value) for key, value in row.items()}
+
+    def stats(self) -> dict[str, int]:
+        """Events by `<provider>/<word>`: submits, callbacks, polls, busy, late, surplus, refused …"""
+        row = self._link.call(lambda: self._link.client.hgetall(f"{PREFIX}stats"))
+        return {key: int(value) for key, value in row.items()}
+
+    def server_facts(self) -> dict[str, Any]:
+        """`version`, `eviction` (a policy), `append_only`: what jobs depend on."""
+        told = self._link.call(self._link.client.info)
+        version = told.get("valkey_version") or told.get("redis_version")
+        append_only = bool(int(told.get("aof_enabled", 0)))
+        return {"version": version, "eviction": told.get("maxmemory_policy"), "append_only": append_only}
+
+    # --- waiting ---------------------------------------------------------------------------------------
+
+    def wait_ended(self, job_id: str, timeout: float | None) -> Job | None:
+        """The job once it has ended, pushed by Redis; None after `timeout` seconds."""
+        give_up_at = None if timeout is None else time.monotonic() + timeout
+        with self._link.client.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
+            self._link.call(lambda: pubsub.subscribe(f"{PREFIX}ended:{job_id}"))
+            while not (job := self.job(job_id)).ended_at:
+                patience = _patience(give_up_at)
+                if patience <= 0:
+                    return None
+                self._link.call(lambda patience=patience: pubsub.get_message(timeout=patience))  # type: ignore[misc]
+            return job
+
+    def ended_in(self, batch: str, timeout: float | None) -> Iterator[str]:
+        """Ids of the batch's jobs as they end, from the first that ever did. Endless.
+
+        Raises: TimeoutError once `timeout` seconds have passed since the call.
+        """
+        give_up_at = None if timeout is None else time.monotonic() + timeout
+        stream, last = f"{PREFIX}ended-in:{batch}", "0"
+        while True:
+            patience = _patience(give_up_at)
+            if patience <= 0:
+                raise TimeoutError(f"batch {batch!r} was not over after {timeout} seconds")
+            block = max(1, int(patience * 1000))
+            found = self._link.call(
+                lambda last=last, block=block: self._link.client.xread({stream: last}, count=500, block=block)  # type: ignore[misc]
+            )
+            for entry, fields in found[0][1] if found else ():
+                last = entry
+                yield fields["job"]
+
+
+def _patience(give_up_at: float | None) -> float:
+    if give_up_at is None:
+        return WAIT_SLICE_SECONDS
+    return min(WAIT_SLICE_SECONDS, give_up_at - time.monotonic())
+
+
+def _delivery_key(provider: str, delivery_id: str) -> str:
+    return f"{PREFIX}delivery:{provider}:{hashlib.sha256(delivery_id.encode()).hexdigest()}"

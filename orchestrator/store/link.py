@@ -1,0 +1,63 @@
+"""The connection to Redis: a call that fails becomes one error of ours, a step is one script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import resources
+from typing import Any, NoReturn
+
+import redis
+from redis.maint_notifications import MaintNotificationsConfig
+
+from orchestrator.errors import StoreUnavailable
+
+PREFIX = "orc:"
+WAIT_SLICE_SECONDS = 5.0  # how long one blocking read lasts; the net below a lost wake-up
+SHARED = ("common", "lanes", "slots", "ends")  # stand before every step
+
+CANNOT_WRITE = (
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.ClusterDownError,
+)
+CANNOT_WRITE_WORDS = ("MISCONF", "NOREPLICAS", "LOADING", "OOM", "READONLY")
+
+
+class Link:
+    """Thread-safe. Every call may raise StoreUnavailable."""
+
+    def __init__(self, url: str) -> None:
+        self.client: Any = redis.Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=WAIT_SLICE_SECONDS + 5,
+            health_check_interval=30,
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        )
+        folder = resources.files("orchestrator.store") / "lua"
+        shared = "".join((folder / f"{name}.lua").read_text() for name in SHARED)
+        self._steps = {
+            file.name.removesuffix(".lua"): self.client.register_script(shared + file.read_text())
+            for file in folder.iterdir()
+            if file.name.endswith(".lua") and file.name.removesuffix(".lua") not in SHARED
+        }
+
+    def step(self, name: str, *arguments: Any) -> Any:
+        return self.call(lambda: self._steps[name](args=arguments))
+
+    def call(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
+            _unavailable(error)
+        except redis.exceptions.ResponseError as error:
+            # redis-py cuts the word off the messages it has a class for.
+            if isinstance(error, CANNOT_WRITE) or str(error).startswith(CANNOT_WRITE_WORDS):
+                _unavailable(error)
+            raise
+
+
+def _unavailable(error: Exception) -> NoReturn:
+    # The exception's own text may hold the URL with its password.
+    raise StoreUnavailable(f"Redis does not answer ({type(error).__name__})") from None

@@ -1,0 +1,71 @@
+-- Shared by every step: it stands before each of the other files. One step is one script, so one moment.
+-- `now` (unix seconds) always comes from the caller. Keys are described in orchestrator/store/__init__.py.
+local P = 'orc:'
+local DUE, COUNTS, STATS, DEAD, PAUSED, WEIGHTS =
+  P .. 'due', P .. 'counts', P .. 'stats', P .. 'dead', P .. 'paused', P .. 'weights'
+local PLACES_PER_PRIORITY = 2 ^ 40
+local LEASE_GRACE = 600          -- a lease outlives the deadline of its attempt by this
+local GRANT_PATIENCE = 15        -- a grant that nobody opened is sent again after this, then twice that, …
+local GRANT_PATIENCE_CAP = 600
+local REPLY_GRACE = 30           -- the reply to a submit is waited for by its timeout and this
+local FINISH_PATIENCE = 60       -- a finish that did not return is sent again after this
+local UNSET_DEADLINE = 86400     -- lease of a grant that is not open yet
+local DAY = 86400
+
+local function job_key(id) return P .. 'job:' .. id end
+local function attempt_key(attempt) return P .. 'attempt:' .. attempt end
+local function account_key(provider, account) return P .. 'account:' .. provider .. '/' .. account end
+local function slots_key(provider, account) return P .. 'slots:' .. provider .. '/' .. account end
+local function day_key(provider, account) return P .. 'day:' .. provider .. '/' .. account end
+local function accounts_key(provider) return P .. 'accounts:' .. provider end
+local function served_key(provider) return P .. 'served:' .. provider end
+local function refused_key(provider, content) return P .. 'refused:' .. provider .. ':' .. content end
+local function batch_key(batch) return P .. 'batch:' .. batch end
+
+local function job_field(id, field) return redis.call('HGET', job_key(id), field) end
+
+local function account_field(provider, account, field)
+  return redis.call('HGET', account_key(provider, account), field)
+end
+
+local function last_attempt(id)
+  return id .. '.' .. (job_field(id, 'attempts') or '0')
+end
+
+local function count(provider, word, by)
+  redis.call('HINCRBY', STATS, provider .. '/' .. word, by or 1)
+end
+
+local function count_states(provider, batch, old, new)
+  if old then redis.call('HINCRBY', COUNTS, provider .. '/' .. old, -1) end
+  redis.call('HINCRBY', COUNTS, provider .. '/' .. new, 1)
+  if batch ~= '' then
+    if old then redis.call('HINCRBY', batch_key(batch), old, -1) end
+    redis.call('HINCRBY', batch_key(batch), new, 1)
+  end
+end
+
+local function set_state(id, new)
+  local job = redis.call('HMGET', job_key(id), 'state', 'provider', 'batch')
+  if job[1] == new then return end
+  redis.call('HSET', job_key(id), 'state', new)
+  count_states(job[2], job[3], job[1], new)
+end
+
+-- What a Celery message of this job is made of.
+local function message(id)
+  local job = redis.call('HMGET', job_key(id), 'provider', 'parameters', 'options', 'attempts')
+  return {id, job[1], job[2], job[3] or '', tonumber(job[4] or '0')}
+end
+
+local function wake_account(provider, account, at)
+  redis.call('ZADD', DUE, 'LT', at, 'account:' .. provider .. '/' .. account)
+end
+
+local function is_paused(kind, name)
+  return redis.call('SISMEMBER', PAUSED, kind .. ':' .. name) == 1
+end
+
+local function has_expired(id, now)
+  return tonumber(job_field(id, 'expires') or now + 1) <= now
+end

@@ -1,0 +1,62 @@
+-- How a job ends, and what is kept of it. Part of every step, after slots.lua.
+
+local function finish_due(id, now)
+  redis.call('ZADD', DUE, now + FINISH_PATIENCE, 'job:' .. id)
+  return message(id)
+end
+
+-- Keeps a batch for so many more seconds; nil: for as long as it goes on.
+local function keep_batch(batch, seconds)
+  for _, name in ipairs({'batch:', 'ended-in:', 'jobs-of:', 'lanes-of:'}) do
+    local key = P .. name .. batch
+    if seconds then redis.call('EXPIRE', key, seconds) else redis.call('PERSIST', key) end
+  end
+end
+
+-- Keeps a job and its attempts for so many more seconds; nil: for as long as it goes on.
+local function keep_job(id, seconds)
+  local keys = {job_key(id)}
+  for n = 1, tonumber(job_field(id, 'attempts') or '0') do keys[#keys + 1] = attempt_key(id .. '.' .. n) end
+  for _, key in ipairs(keys) do
+    if seconds then redis.call('EXPIRE', key, seconds) else redis.call('PERSIST', key) end
+  end
+end
+
+local function announce_end(id, now, keep_seconds)
+  local batch = job_field(id, 'batch')
+  redis.call('HSET', job_key(id), 'ended', now)
+  redis.call('PUBLISH', P .. 'ended:' .. id, '1')
+  if batch ~= '' then
+    redis.call('XADD', P .. 'ended-in:' .. batch, '*', 'job', id)
+    redis.call('HSET', batch_key(batch), 'ended', now)
+    local counts = redis.call('HMGET', batch_key(batch), 'total', 'succeeded', 'failed', 'cancelled')
+    local over = tonumber(counts[2] or '0') + tonumber(counts[3] or '0') + tonumber(counts[4] or '0')
+    if over >= tonumber(counts[1]) then keep_batch(batch, keep_seconds) end
+  end
+  keep_job(id, keep_seconds)
+end
+
+-- The outcome is known: the job is finished as the task it is.
+local function to_finish(id, now, urls, account)
+  if job_field(id, 'ended') then keep_job(id) end
+  redis.call('HSET', job_key(id), 'urls', urls, 'account', account)
+  redis.call('HDEL', job_key(id), 'late_urls', 'late_account')
+  if urls ~= '' then
+    redis.call('HDEL', job_key(id), 'error', 'reason', 'ended')
+    redis.call('ZREM', DEAD, id)
+  end
+  set_state(id, 'collecting')
+  return finish_due(id, now)
+end
+
+-- Ends a job that is queued or submitted, without a picture.
+local function cancel_job(id, now, keep_seconds, reason)
+  leave_lane(id)
+  local attempt = last_attempt(id)
+  local state = redis.call('HGET', attempt_key(attempt), 'state')
+  if state and state ~= 'closed' then close(attempt, 'cancelled', now, state == 'granted') end
+  if reason then redis.call('HSET', job_key(id), 'reason', reason) end
+  set_state(id, 'cancelled')
+  announce_end(id, now, keep_seconds)
+  return finish_due(id, now)
+end

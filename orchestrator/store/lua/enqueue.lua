@@ -1,0 +1,44 @@
+-- Stores jobs that are not stored yet, lets them join their lanes, fills free slots.
+-- ARGV: now, most that may wait (0: no cap), how many come in all, then for each job: id, provider, parameters,
+--       batch, priority, start_at, more (JSON: pinned, target, choices, tenant, options, max_attempts, expires …)
+-- Gives {added, grants}; {-1, how many wait} where that would be too many.
+local now, most = tonumber(ARGV[1]), tonumber(ARGV[2])
+local grants, providers, added = {}, {}, 0
+
+if most > 0 then
+  local waiting, counts = 0, redis.call('HGETALL', COUNTS)
+  for i = 1, #counts, 2 do
+    if string.match(counts[i], '/queued$') then waiting = waiting + tonumber(counts[i + 1]) end
+  end
+  if waiting + tonumber(ARGV[3]) > most then return {-1, waiting} end
+end
+
+for i = 4, #ARGV, 7 do
+  local id, provider, batch, priority, start_at =
+    ARGV[i], ARGV[i + 1], ARGV[i + 3], ARGV[i + 4], tonumber(ARGV[i + 5])
+  if redis.call('EXISTS', job_key(id)) == 0 then
+    added = added + 1
+    local place = (9 - tonumber(priority)) * PLACES_PER_PRIORITY + redis.call('INCR', P .. 'places')
+    local fields = {'provider', provider, 'parameters', ARGV[i + 2], 'batch', batch, 'created', now,
+      'place', string.format('%.0f', place), 'state', 'queued'}
+    if priority ~= '0' then fields[#fields + 1] = 'priority'; fields[#fields + 1] = priority end
+    if ARGV[i + 6] ~= '' then
+      for name, value in pairs(cjson.decode(ARGV[i + 6])) do
+        fields[#fields + 1] = name
+        fields[#fields + 1] = tostring(value)
+      end
+    end
+    redis.call('HSET', job_key(id), unpack(fields))
+    if batch ~= '' then
+      redis.call('HSETNX', batch_key(batch), 'created', now)
+      redis.call('HINCRBY', batch_key(batch), 'total', 1)
+      redis.call('RPUSH', P .. 'jobs-of:' .. batch, id)
+      keep_batch(batch)
+    end
+    count_states(provider, batch, nil, 'queued')
+    if start_at > now then redis.call('ZADD', DUE, start_at, 'job:' .. id) else join_lane(id) end
+    for _, each in ipairs(providers_of(id)) do providers[each] = true end
+  end
+end
+for provider in pairs(providers) do fill(provider, now, grants) end
+return {added, grants}

@@ -1,0 +1,105 @@
+-- Lanes: who waits for what. Part of every step, after common.lua.
+-- A lane is `<target>|<owner>`. Target: a provider, providers joined by '+', or `<provider>/<account>` where the
+-- job is pinned. Owner: a batch, or `<tenant>/<batch>`. Each pool of slots that may serve a lane (a provider, or
+-- one of its accounts) has an index of lanes by how much they were served: one lane may stand in several.
+
+local function index_key(pool) return P .. 'lanes:' .. pool end
+local function lane_key(lane) return P .. 'lane:' .. lane end
+local function tenants_key(pool) return P .. 'tenants:' .. pool end
+
+local function lane_of(id)
+  local job = redis.call('HMGET', job_key(id), 'provider', 'pinned', 'target', 'tenant', 'batch')
+  local target = job[3] or (job[2] and job[1] .. '/' .. job[2]) or job[1]
+  local owner = job[4] and job[4] .. '/' .. job[5] or job[5]
+  return target .. '|' .. owner, job[5]
+end
+
+local function pools_of(lane)
+  local pools = {}
+  for pool in string.gmatch(string.match(lane, '^[^|]*'), '[^+]+') do pools[#pools + 1] = pool end
+  return pools
+end
+
+-- The providers that may serve a job.
+local function providers_of(id)
+  local job = redis.call('HMGET', job_key(id), 'provider', 'target')
+  if not job[2] then return {job[1]} end
+  return pools_of(job[2])
+end
+
+local function tenant_of(lane) return string.match(lane, '|([^/]+)/') end
+
+-- A lane begins level with those that are served now: it neither waits for them nor they for it.
+local function begin_lane(lane)
+  local tenant = tenant_of(lane)
+  for _, pool in ipairs(pools_of(lane)) do
+    local served = redis.call('GET', served_key(string.match(pool, '^[^/]*'))) or 0
+    if redis.call('ZADD', index_key(pool), 'NX', served, lane) == 1 and tenant then
+      redis.call('HINCRBY', tenants_key(pool), tenant, 1)
+    end
+  end
+end
+
+local function end_lane(lane)
+  local tenant = tenant_of(lane)
+  for _, pool in ipairs(pools_of(lane)) do
+    if redis.call('ZREM', index_key(pool), lane) == 1 and tenant then
+      if redis.call('HINCRBY', tenants_key(pool), tenant, -1) <= 0 then
+        redis.call('HDEL', tenants_key(pool), tenant)
+      end
+    end
+  end
+end
+
+local function join_lane(id)
+  local job = redis.call('HMGET', job_key(id), 'place', 'expires')
+  local lane, batch = lane_of(id)
+  if redis.call('ZADD', lane_key(lane), job[1], id) == 1 and redis.call('ZCARD', lane_key(lane)) == 1 then
+    if batch ~= '' then redis.call('SADD', P .. 'lanes-of:' .. batch, lane) end
+    if not (batch ~= '' and is_paused('batch', batch)) then begin_lane(lane) end
+  end
+  if job[2] then redis.call('ZADD', DUE, job[2], 'job:' .. id) else redis.call('ZREM', DUE, 'job:' .. id) end
+end
+
+local function leave_lane(id)
+  local lane = lane_of(id)
+  local left = redis.call('ZREM', lane_key(lane), id)
+  if redis.call('EXISTS', lane_key(lane)) == 0 then end_lane(lane) end
+  return left == 1
+end
+
+-- What one grant costs a lane: more where its tenant has several, less where its weight is higher.
+local function cost_of(pool, lane)
+  local tenant = tenant_of(lane)
+  local lanes = tenant and tonumber(redis.call('HGET', tenants_key(pool), tenant) or '1') or 1
+  local weight = redis.call('HGET', WEIGHTS, tenant and tenant .. '/' or string.match(lane, '|(.*)$'))
+  return math.max(lanes, 1) / tonumber(weight or '1')
+end
+
+local function least_served(pool)
+  local found = redis.call('ZRANGE', index_key(pool), 0, 0, 'WITHSCORES')
+  return found[1], tonumber(found[2])
+end
+
+-- Takes the next in line for an account: of the lane least served, first by priority, then by age.
+local function next_in_line(provider, account)
+  local pool = provider .. '/' .. account
+  local lane, served = least_served(pool)
+  local common, served_common = least_served(provider)
+  if common and (not lane or served_common < served) then pool, lane, served = provider, common, served_common end
+  if not lane then return nil end
+  -- A lane that was held up may lag; those that begin after it do not begin that far behind.
+  local before = tonumber(redis.call('GET', served_key(provider)) or '0')
+  redis.call('SET', served_key(provider), math.max(before, served))
+  local id = redis.call('ZPOPMIN', lane_key(lane))[1]
+  if redis.call('EXISTS', lane_key(lane)) == 0 then
+    end_lane(lane)
+  else
+    redis.call('ZINCRBY', index_key(pool), cost_of(pool, lane), lane)
+  end
+  return id
+end
+
+local function someone_waits(provider, account)
+  return redis.call('EXISTS', index_key(provider), index_key(provider .. '/' .. account)) > 0
+end

@@ -1,0 +1,36 @@
+-- Opens a granted attempt, for one caller only. ARGV: attempt, now, content (hash of what moderation judges)
+-- Gives {account, parameters, failures so far, slots of the account, budget of the job ('' for the account's),
+-- 1 where the content was refused before}, or nothing where the attempt is not (any more) to be submitted.
+local attempt, now = ARGV[1], tonumber(ARGV[2])
+local held = redis.call('HMGET', attempt_key(attempt), 'state', 'job', 'provider', 'account', 'failures')
+if held[1] ~= 'granted' then return false end
+local id, provider, account = held[2], held[3], held[4]
+
+local function take_back(due_of)
+  close(attempt, 'expired', now, true)
+  redis.call('ZADD', DUE, now, due_of)
+  return false
+end
+
+if has_expired(id, now) then return take_back('job:' .. id) end
+if not redis.call('ZSCORE', slots_key(provider, account), attempt) then
+  -- Its lease expired unopened, and the slot may be another's by now: back to its lane, at its old place.
+  join_lane(id)
+  return take_back('account:' .. provider .. '/' .. account)
+end
+
+local job = redis.call('HMGET', job_key(id), 'parameters', 'max_attempts', 'even_if_moderated', 'batch')
+local limits = limits_of(provider, account, 'deadline_seconds', 'timeout_seconds', 'max_jobs')
+local function opened(refused)
+  return {account, job[1], held[5], tonumber(limits[3]), job[2] or '', refused}
+end
+
+if not job[3] and redis.call('EXISTS', refused_key(provider, ARGV[3])) == 1 then return opened(1) end
+local deadline = now + tonumber(limits[1])
+redis.call('HSET', attempt_key(attempt), 'state', 'open', 'opened', now, 'deadline', deadline, 'content', ARGV[3])
+redis.call('ZADD', slots_key(provider, account), deadline + LEASE_GRACE, attempt)
+redis.call('ZADD', DUE, now + tonumber(limits[2]) + REPLY_GRACE, 'job:' .. id)
+set_state(id, 'submitted')
+count(provider, 'submits')
+if job[4] ~= '' then redis.call('HSETNX', batch_key(job[4]), 'started', now) end
+return opened(0)

@@ -1,0 +1,232 @@
+-- Slots: what an account may take, and the granting of it. Part of every step, after lanes.lua.
+local GUARD_WINDOW = 3600        -- refusals by moderation are counted, and the account rests, for so long
+local CUT = 0.7                  -- of what was in flight, once the provider says that it is too much
+local PROBE_AGAIN = 2            -- seconds after a slot was tried that others held, and nothing was said
+
+local function limits_of(provider, account, ...)
+  return redis.call('HMGET', account_key(provider, account), ...)
+end
+
+-- How many jobs beyond max_jobs: what was learned; a quarter until then; never more than allowed.
+local function ahead_of(max_jobs, most, learned)
+  return math.min(tonumber(most or '0'), tonumber(learned or math.ceil(max_jobs / 4)))
+end
+
+-- How many the account takes of its slots: no more than the provider was found to bear, than others leave.
+local function slots_of(provider, account)
+  local known = limits_of(provider, account, 'max_jobs', 'learned', 'elsewhere', 'queue_ahead', 'ahead')
+  local max_jobs = tonumber(known[1] or '0')
+  local bears = math.min(max_jobs, math.floor(tonumber(known[2] or max_jobs)))
+  return bears - tonumber(known[3] or '0') + ahead_of(max_jobs, known[4], known[5])
+end
+
+-- How many more the daily cap admits; nil where there is none. A generation counts for 24 hours.
+local function left_today(provider, account, now)
+  local cap = tonumber(account_field(provider, account, 'max_per_day') or '0')
+  if cap <= 0 then return nil end
+  redis.call('ZREMRANGEBYSCORE', day_key(provider, account), '-inf', now - DAY)
+  local left = cap - redis.call('ZCARD', day_key(provider, account))
+  if left <= 0 then
+    local oldest = redis.call('ZRANGE', day_key(provider, account), 0, 0, 'WITHSCORES')[2]
+    wake_account(provider, account, tonumber(oldest or now) + DAY)
+  end
+  return left
+end
+
+-- Slots in use and how many there are; nil where the account takes no work now.
+local function load_of(provider, account, now)
+  if tonumber(account_field(provider, account, 'rest_until') or '0') > now then return nil end
+  redis.call('ZREMRANGEBYSCORE', slots_key(provider, account), '-inf', now)
+  local used = redis.call('ZCARD', slots_key(provider, account))
+  local limit, left = slots_of(provider, account), left_today(provider, account, now)
+  if left then limit = math.min(limit, used + left) end
+  return used, limit
+end
+
+-- Takes one request from the account's pace. Gives 0, or the seconds until there is one.
+local function take_turn(provider, account, now)
+  local known = limits_of(provider, account, 'requests_per_second', 'burst', 'next_request')
+  local per_second = tonumber(known[1] or '0')
+  if per_second <= 0 then return 0 end
+  local burst = tonumber(known[2] or '0')
+  if burst < 1 then burst = math.max(per_second, 1) end
+  local next_request = math.max(tonumber(known[3] or '0'), now)
+  local wait = next_request - now - (burst - 1) / per_second
+  if wait > 0 then return wait end
+  redis.call('HSET', account_key(provider, account), 'next_request', next_request + 1 / per_second)
+  return 0
+end
+
+-- Of several providers, the job is from now on the one's that serves it.
+local function turn_to(id, provider)
+  local job = redis.call('HMGET', job_key(id), 'provider', 'choices', 'state')
+  if job[1] == provider then return end
+  redis.call('HSET', job_key(id), 'provider', provider, 'parameters', cjson.decode(job[2])[provider])
+  redis.call('HINCRBY', COUNTS, job[1] .. '/' .. job[3], -1)
+  redis.call('HINCRBY', COUNTS, provider .. '/' .. job[3], 1)
+end
+
+local function grant(id, provider, account, now, grants)
+  turn_to(id, provider)
+  local attempt = id .. '.' .. redis.call('HINCRBY', job_key(id), 'attempts', 1)
+  redis.call('HSET', job_key(id), 'account', account)
+  redis.call('HSET', attempt_key(attempt), 'job', id, 'provider', provider, 'account', account,
+    'state', 'granted', 'granted', now, 'failures', job_field(id, 'failures') or '')
+  redis.call('ZADD', slots_key(provider, account), now + UNSET_DEADLINE, attempt)
+  if tonumber(account_field(provider, account, 'max_per_day') or '0') > 0 then
+    redis.call('ZADD', day_key(provider, account), now, attempt)
+  end
+  redis.call('ZADD', DUE, now + GRANT_PATIENCE, 'job:' .. id)
+  grants[#grants + 1] = message(id)
+end
+
+local function grant_next(provider, account, now, grants)
+  local id = next_in_line(provider, account)
+  while id and has_expired(id, now) do
+    redis.call('ZADD', DUE, now, 'job:' .. id)
+    id = next_in_line(provider, account)
+  end
+  if id then grant(id, provider, account, now, grants) end
+  return id ~= nil
+end
+
+-- Grants free slots of the provider's able accounts to who waits, the least loaded account for its weight first.
+local function fill(provider, now, grants)
+  if is_paused('provider', provider) then return end
+  local able = {}
+  for _, account in ipairs(redis.call('SMEMBERS', accounts_key(provider))) do
+    local used, limit
+    if someone_waits(provider, account) then used, limit = load_of(provider, account, now) end
+    if used and used < limit then
+      local worth = limit * tonumber(account_field(provider, account, 'weight') or '1')
+      able[#able + 1] = {name = account, used = used, limit = limit, worth = worth}
+    end
+  end
+  while #able > 0 do
+    local place, least = 1, able[1]
+    for i = 2, #able do
+      if (able[i].used + 1) / able[i].worth < (least.used + 1) / least.worth then place, least = i, able[i] end
+    end
+    local wait = someone_waits(provider, least.name) and take_turn(provider, least.name, now) or 0
+    if wait > 0 then wake_account(provider, least.name, now + wait) end
+    if wait <= 0 and grant_next(provider, least.name, now, grants) then
+      least.used = least.used + 1
+    else
+      least.used = least.limit
+    end
+    if least.used >= least.limit then table.remove(able, place) end
+  end
+end
+
+local function fill_for(id, now, grants)
+  for _, provider in ipairs(providers_of(id)) do fill(provider, now, grants) end
+end
+
+local function end_rest(provider, account)
+  redis.call('HDEL', account_key(provider, account), 'rest_until', 'rest_reason', 'rest_message', 'rest_since',
+    'guard_since', 'guard_total', 'guard_moderated')
+end
+
+-- Gives the account no work until then; a rest that lasts longer already is left as it is.
+local function rest(provider, account, now, rest_until, reason, why)
+  local known = account_field(provider, account, 'rest_until')
+  if known and tonumber(known) >= tonumber(rest_until) then return end
+  redis.call('HSET', account_key(provider, account), 'rest_until', rest_until, 'rest_reason', reason,
+    'rest_message', why, 'rest_since', now)
+  wake_account(provider, account, rest_until)
+end
+
+-- The account has what others hold taken off its slots. One is tried now and then, and soon again while
+-- nothing is said against it.
+local function probe(provider, account, now)
+  local known = limits_of(provider, account, 'elsewhere', 'probe_at')
+  local elsewhere, probe_at = tonumber(known[1] or '0'), tonumber(known[2] or '0')
+  if elsewhere > 0 and probe_at <= now then
+    elsewhere, probe_at = elsewhere - 1, now + PROBE_AGAIN
+    redis.call('HSET', account_key(provider, account), 'elsewhere', elsewhere, 'probe_at', probe_at)
+  end
+  if elsewhere > 0 then wake_account(provider, account, probe_at) end
+end
+
+-- The provider says that the account is full: what we do not hold, others do. `listed`: what it names of ours,
+-- attempt → upstream id; nil where it names nothing.
+local function learn_who_holds(provider, account, opened, now, probe_at, listed)
+  local held = redis.call('ZRANGE', slots_key(provider, account), 0, -1)
+  local known = limits_of(provider, account, 'max_jobs', 'learned')
+  local bears = math.min(tonumber(known[1] or '0'), math.floor(tonumber(known[2] or known[1] or '0')))
+  for _, attempt in ipairs(listed and held or {}) do
+    local ours = redis.call('HMGET', attempt_key(attempt), 'state', 'job', 'submitted', 'upstream_id')
+    local upstream_id = listed[attempt]
+    if upstream_id and not ours[4] then
+      redis.call('HSET', attempt_key(attempt), 'upstream_id', upstream_id)
+    elseif not upstream_id and ours[1] == 'submitted' and tonumber(ours[3]) < tonumber(opened) then
+      redis.call('ZADD', DUE, 'LT', now + PROBE_AGAIN, 'job:' .. ours[2])  -- over, it seems, and we were not told
+    end
+    listed[attempt] = nil
+  end
+  -- What it names beyond our leases is what it has not let go yet: that is a matter of moments.
+  if listed and next(listed) then probe_at = now + PROBE_AGAIN end
+  redis.call('HSET', account_key(provider, account), 'elsewhere', math.max(0, bears - #held), 'probe_at', probe_at)
+  wake_account(provider, account, probe_at)
+end
+
+-- The provider says that it is too much: once for all that was granted before.
+local function bear_less(provider, account, granted, now)
+  local known = limits_of(provider, account, 'max_jobs', 'learned', 'cut_at')
+  if tonumber(granted) <= tonumber(known[3] or '0') then return end
+  local bore = redis.call('ZCARD', slots_key(provider, account)) + 1
+  local learned = math.max(1, math.floor(CUT * math.min(bore, tonumber(known[2] or known[1]))))
+  redis.call('HSET', account_key(provider, account), 'learned', learned, 'cut_at', now)
+end
+
+-- A success with all of the learned slots in use: it bears a little more, one slot for each round.
+local function bear_more(provider, account)
+  local known = limits_of(provider, account, 'max_jobs', 'learned')
+  if not known[2] then return end
+  local learned = tonumber(known[2])
+  if redis.call('ZCARD', slots_key(provider, account)) + 1 < math.floor(learned) then return end
+  learned = learned + 1 / learned
+  if learned >= tonumber(known[1]) then
+    redis.call('HDEL', account_key(provider, account), 'learned', 'cut_at')
+  else
+    redis.call('HSET', account_key(provider, account), 'learned', tostring(learned))
+  end
+end
+
+-- Providers suspend accounts that send too much which their moderation refuses: such an account rests.
+local function guard(provider, account, moderated, now, why)
+  local key = account_key(provider, account)
+  local known = redis.call('HMGET', key, 'max_moderated', 'max_moderated_share', 'guard_since')
+  local most = tonumber(known[1] or '0')
+  if most <= 0 then return end
+  if tonumber(known[3] or '0') <= now - GUARD_WINDOW then
+    redis.call('HSET', key, 'guard_since', now, 'guard_total', 0, 'guard_moderated', 0)
+  end
+  local total = redis.call('HINCRBY', key, 'guard_total', 1)
+  if not moderated then return end
+  local refused = redis.call('HINCRBY', key, 'guard_moderated', 1)
+  if refused >= most and refused / total >= tonumber(known[2] or '0') then
+    rest(provider, account, now, now + GUARD_WINDOW, 'Moderated', why)
+  end
+end
+
+-- Frees the slot that the attempt holds. Safe to call twice.
+local function release(attempt, now)
+  local held = redis.call('HMGET', attempt_key(attempt), 'provider', 'account', 'granted', 'job')
+  local provider, account = held[1], held[2]
+  if redis.call('ZREM', slots_key(provider, account), attempt) == 0 then return end
+  local seconds = now - tonumber(held[3])
+  redis.call('HINCRBYFLOAT', account_key(provider, account), 'busy_seconds', seconds)
+  local batch = job_field(held[4], 'batch') or ''
+  if batch ~= '' then redis.call('HINCRBYFLOAT', batch_key(batch), 'busy_seconds', seconds) end
+end
+
+-- `unpaid`: no generation was begun.
+local function close(attempt, verdict, now, unpaid)
+  redis.call('HSET', attempt_key(attempt), 'state', 'closed', 'verdict', verdict, 'closed', now)
+  release(attempt, now)
+  if unpaid then
+    local held = redis.call('HMGET', attempt_key(attempt), 'provider', 'account')
+    redis.call('ZREM', day_key(held[1], held[2]), attempt)
+  end
+end
