@@ -7,12 +7,12 @@ give stands second; what it should leave alone is not here at all. Nothing here 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from marshmallow import RAISE, Schema
 
-from orchestrator.errors import Malformed, ProviderError, Uncertain
+from orchestrator.errors import Malformed, ProviderError, Uncertain, Unsupported
 from orchestrator.models import Account, Reply, Report, Request, Submission
 
 
@@ -110,6 +110,16 @@ class Provider(ABC):
         """
         return None
 
+    def translate(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A portable request, as `PortableRequest` loads it, in this provider's own parameters.
+
+        The schema has yet to check them. Raises: Unsupported for what it cannot do, with the cure.
+        """
+        raise Unsupported(
+            f"{self.name} takes no portable request: ask it by itself, in its own parameters "
+            f"({self.docs_url}), or leave {self.name} out"
+        )
+
     def model(self, parameters: Mapping[str, Any]) -> str:
         """What decides how long a generation takes; durations are learned for each."""
         return str(parameters.get("model", ""))
@@ -136,3 +146,37 @@ class Provider(ABC):
         if self.synchronous:
             return "synchronous"
         return "callback" if self.calls_back else "poll"
+
+
+# What a `translate` is made of:
+
+
+def aspect_ratio(provider: str, request: Mapping[str, Any], takes: Collection[str]) -> str | None:
+    """The aspect ratio asked for; None: none is. Raises: Unsupported where this provider takes others."""
+    ratio: str | None = request.get("aspect_ratio")
+    if ratio is None or ratio in takes:
+        return ratio
+    raise Unsupported(
+        f"{provider}: aspect_ratio = {ratio!r}: it takes {', '.join(takes)}. "
+        f"Ask for one of these, or leave {provider} out"
+    )
+
+
+def prompt_and_style(request: Mapping[str, Any], styles: Collection[str] = ()) -> tuple[str, str | None]:
+    """The prompt, and which of the provider's own styles is meant; None: none, or the prompt says it."""
+    prompt, style = request["prompt"], request.get("style")
+    if style is None:
+        return prompt, None
+    for known in styles:
+        if _plain(known) == _plain(style):
+            return prompt, known
+    return f"{prompt.rstrip()}, in {' '.join(style.replace('_', ' ').split())} style", None
+
+
+def _plain(style: str) -> str:
+    return " ".join(style.replace("_", " ").replace("-", " ").casefold().split())
+
+
+def given(**parameters: Any) -> dict[str, Any]:
+    """The parameters that are not None."""
+    return {name: value for name, value in parameters.items() if value is not None}
