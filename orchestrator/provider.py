@@ -6,6 +6,8 @@ give stands second; what it should leave alone is not here at all. Nothing here 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
@@ -38,6 +40,8 @@ class Provider(ABC):
     base_url: ClassVar[str]
     schema: ClassVar[type[Parameters]]  # of the parameters a caller may send
     prompt_parameter: ClassVar[str]  # which of them is the prompt
+    # Which of them moderation judges: the prompt first, then images that go in. Empty: the prompt alone.
+    content_parameters: ClassVar[tuple[str, ...]] = ()
     signs: ClassVar[bool]  # whether its callbacks are signed
     synchronous: ClassVar[bool] = False  # the answer to the submit is the outcome: nothing to poll
     repeatable_submit: ClassVar[bool] = False  # a submit costs nothing: one whose answer is lost is repeated
@@ -139,6 +143,14 @@ class Provider(ABC):
     def read_search(self, body: Any) -> Mapping[str, str]:
         """Reference → upstream id, from the answer to one of `search_requests`."""
         return {}
+
+    def content(self, parameters: Mapping[str, Any]) -> str:
+        """What moderation judges, as 32 hex digits; the prompt's case and spacing do not count."""
+        prompt, *others = self.content_parameters or (self.prompt_parameter,)
+        judged = {name: parameters[name] for name in others if name in parameters}
+        judged[prompt] = " ".join(parameters[prompt].casefold().split())
+        canonical = json.dumps(judged, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
     @property
     def kind(self) -> str:

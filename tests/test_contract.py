@@ -246,6 +246,13 @@ def test_a_portable_request_becomes_parameters_it_accepts_or_is_refused_with_the
     assert request == before
 
 
+def test_what_moderation_judges_are_parameters_the_prompt_first(case):
+    first, *others = case.provider.content_parameters or (case.provider.prompt_parameter,)
+    assert first == case.provider.prompt_parameter
+    assert {first, *others} <= case.provider.schema().fields.keys()
+    assert re.fullmatch(r"[0-9a-f]{32}", case.provider.content(case.sample.parameters))
+
+
 def test_its_account_defaults_are_settings_that_exist(case):
     for name, value in case.provider.account_defaults.items():
         _, lowest, highest, _ = ACCOUNT_NUMBERS[name]

@@ -188,3 +188,65 @@ def test_a_prompt_that_its_style_makes_too_long_is_refused(name, fault):
     assert len(prompt(name, prompt="x" * 1000)) == 1000
     with pytest.raises(Invalid, match=f"^{name}: {fault}"):
         translated(name, prompt="x" * 1000, style="gouache")
+
+
+# --- what moderation judges ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RATIOS)
+def test_content_is_the_prompt_whatever_its_case_and_spacing(name):
+    provider = PROVIDERS[name]
+
+    def content(prompt: str) -> str:
+        return provider.content({provider.prompt_parameter: prompt})
+
+    assert content("A fox on the Straße") == content("  a FOX\ton the\nSTRASSE ")
+    assert content("a fox") != content("afox")
+
+
+@pytest.mark.parametrize("name", RATIOS)
+def test_content_is_the_same_for_another_seed_and_ratio(name):
+    provider = PROVIDERS[name]
+    parameters = {provider.prompt_parameter: "a fox"}
+    assert provider.content({**parameters, "seed": 7, "ratio": "720:720"}) == provider.content(parameters)
+
+
+def image(uri: str) -> dict[str, str]:
+    return {"uri": uri, "tag": "fox"}
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [
+        ("useapi_frames", {"imageAssetId1": "a"}, {"imageAssetId1": "b"}),
+        ("useapi_frames", {"imageAssetId3": "a"}, {}),
+        ("runway", {"referenceImages": [image("runway://a")]}, {"referenceImages": [image("runway://b")]}),
+        ("webhook_json", {"parameters": {"image": "a"}}, {"parameters": {"image": "b"}}),
+    ],
+)
+def test_content_is_another_for_another_image(name, one, other):
+    provider = PROVIDERS[name]
+    base = {provider.prompt_parameter: "a fox"}
+    assert provider.content({**base, **one}) != provider.content({**base, **other})
+
+
+def test_content_does_not_depend_on_the_order_of_names():
+    turned = {"tag": "fox", "uri": "runway://a"}
+    runway = PROVIDERS["runway"]
+    assert runway.content(
+        {"promptText": "a fox", "referenceImages": [image("runway://a")]}
+    ) == runway.content({"referenceImages": [turned], "promptText": "a fox"})
+
+
+def test_content_stays_the_same_from_release_to_release():
+    # It is kept: what was refused before an upgrade is not to be sent after it.
+    parameters = {"text_prompt": "A fox", "seed": 7}
+    assert PROVIDERS["useapi_frames"].content(parameters) == "3d2bca9af326348095b6356ae2bd30c3"
+
+
+def test_the_prompt_is_what_is_judged_where_a_provider_names_nothing(monkeypatch):
+    runway = PROVIDERS["runway"]
+    parameters = {"promptText": "a fox"}
+    images = {**parameters, "referenceImages": [image("runway://a")]}
+    monkeypatch.setattr(type(runway), "content_parameters", ())
+    assert runway.content(parameters) == runway.content(images)

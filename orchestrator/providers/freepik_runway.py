@@ -91,6 +91,7 @@ class FreepikRunway(Provider):
     base_url = "https://api.freepik.com"
     schema = RunwayParameters
     prompt_parameter = "prompt"
+    content_parameters = ("prompt",)
     calls_back = True
     signs = True
     artifact_hosts = (".freepik.com", ".magnific.com")  # cdn-magnific and ai-statics of freepik.com were seen

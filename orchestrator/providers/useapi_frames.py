@@ -91,6 +91,7 @@ class UseapiFrames(Provider):
     base_url = "https://api.useapi.net/v1/runwayml"
     schema = FramesParameters
     prompt_parameter = "text_prompt"
+    content_parameters = ("text_prompt", "imageAssetId1", "imageAssetId2", "imageAssetId3")
     calls_back = True
     signs = False
     artifact_hosts = (".cloudfront.net", ".runwayml.com", ".useapi.net")

@@ -79,6 +79,7 @@ class UseapiPreview(Provider):
     base_url = "https://api.useapi.net/v1/runwayml"
     schema = PreviewParameters
     prompt_parameter = "text_prompt"
+    content_parameters = ("text_prompt",)
     calls_back = False
     signs = False
     synchronous = True

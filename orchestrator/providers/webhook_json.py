@@ -83,6 +83,7 @@ class WebhookJson(Provider):
     base_url = ""  # each account names its own
     schema = JsonParameters
     prompt_parameter = "prompt"
+    content_parameters = ("prompt", "parameters")  # images that go in may be among the parameters
     signs = False
     account_fields = WITHOUT_DEFAULT | {name: type(value) for name, value in DEFAULTS.items()}
 

@@ -56,6 +56,7 @@ class Runway(Provider):
     base_url = "https://api.dev.runwayml.com"
     schema = RunwayParameters
     prompt_parameter = "promptText"
+    content_parameters = ("promptText", "referenceImages")
     calls_back = False
     signs = False
     artifact_hosts = (".cloudfront.net", ".runwayml.com")
