@@ -6,13 +6,15 @@ give stands second; what it should leave alone is not here at all. Nothing here 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from marshmallow import RAISE, Schema
 
-from orchestrator.errors import Malformed, ProviderError, Uncertain
+from orchestrator.errors import Malformed, ProviderError, Uncertain, Unsupported
 from orchestrator.models import Account, Reply, Report, Request, Submission
 
 
@@ -38,6 +40,8 @@ class Provider(ABC):
     base_url: ClassVar[str]
     schema: ClassVar[type[Parameters]]  # of the parameters a caller may send
     prompt_parameter: ClassVar[str]  # which of them is the prompt
+    # Which of them moderation judges: the prompt first, then images that go in. Empty: the prompt alone.
+    content_parameters: ClassVar[tuple[str, ...]] = ()
     signs: ClassVar[bool]  # whether its callbacks are signed
     synchronous: ClassVar[bool] = False  # the answer to the submit is the outcome: nothing to poll
     repeatable_submit: ClassVar[bool] = False  # a submit costs nothing: one whose answer is lost is repeated
@@ -110,6 +114,16 @@ class Provider(ABC):
         """
         return None
 
+    def translate(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A portable request, as `PortableRequest` loads it, in this provider's own parameters.
+
+        The schema has yet to check them. Raises: Unsupported for what it cannot do, with the cure.
+        """
+        raise Unsupported(
+            f"{self.name} takes no portable request: ask it by itself, in its own parameters "
+            f"({self.docs_url}), or leave {self.name} out"
+        )
+
     def model(self, parameters: Mapping[str, Any]) -> str:
         """What decides how long a generation takes; durations are learned for each."""
         return str(parameters.get("model", ""))
@@ -130,9 +144,51 @@ class Provider(ABC):
         """Reference → upstream id, from the answer to one of `search_requests`."""
         return {}
 
+    def content(self, parameters: Mapping[str, Any]) -> str:
+        """What moderation judges, as 32 hex digits; the prompt's case and spacing do not count."""
+        prompt, *others = self.content_parameters or (self.prompt_parameter,)
+        judged = {name: parameters[name] for name in others if name in parameters}
+        judged[prompt] = " ".join(parameters[prompt].casefold().split())
+        canonical = json.dumps(judged, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
     @property
     def kind(self) -> str:
         """How an outcome comes: callback, poll or synchronous."""
         if self.synchronous:
             return "synchronous"
         return "callback" if self.calls_back else "poll"
+
+
+# What a `translate` is made of:
+
+
+def aspect_ratio(provider: str, request: Mapping[str, Any], takes: Collection[str]) -> str | None:
+    """The aspect ratio asked for; None: none is. Raises: Unsupported where this provider takes others."""
+    ratio: str | None = request.get("aspect_ratio")
+    if ratio is None or ratio in takes:
+        return ratio
+    raise Unsupported(
+        f"{provider}: aspect_ratio = {ratio!r}: it takes {', '.join(takes)}. "
+        f"Ask for one of these, or leave {provider} out"
+    )
+
+
+def prompt_and_style(request: Mapping[str, Any], styles: Collection[str] = ()) -> tuple[str, str | None]:
+    """The prompt, and which of the provider's own styles is meant; None: none, or the prompt says it."""
+    prompt, style = request["prompt"], request.get("style")
+    if style is None:
+        return prompt, None
+    for known in styles:
+        if _plain(known) == _plain(style):
+            return prompt, known
+    return f"{prompt.rstrip()}, in {' '.join(style.replace('_', ' ').split())} style", None
+
+
+def _plain(style: str) -> str:
+    return " ".join(style.replace("_", " ").replace("-", " ").casefold().split())
+
+
+def given(**parameters: Any) -> dict[str, Any]:
+    """The parameters that are not None."""
+    return {name: value for name, value in parameters.items() if value is not None}

@@ -27,6 +27,36 @@ class JobOptions(Schema):
     priority = fields.Integer(strict=True, load_default=0, validate=validate.Range(0, 9))
 
 
+# What a portable request may ask for; each provider says which of them it can do.
+ASPECT_RATIOS = "1:1 16:9 9:16 4:3 3:4 3:2 2:3 5:4 4:5 21:9".split()
+
+
+class PortableRequest(Schema):
+    """What a caller may ask of several providers at once; each `translate`s it into its own parameters."""
+
+    class Meta:
+        unknown = RAISE
+
+    error_messages = {  # noqa: RUF012
+        "unknown": "A portable request has no such field: leave it out, or ask one provider alone.",
+        "type": "A portable request must be a mapping of names to values.",
+    }
+
+    prompt = fields.String(
+        required=True,
+        validate=validate.Regexp(r"\s*\S", error="Must not be empty: say what is to be seen."),
+    )
+    aspect_ratio = fields.String(validate=validate.OneOf(ASPECT_RATIOS))
+    seed = fields.Integer(strict=True, validate=validate.Range(0, 4294967295))
+    style = fields.String(
+        validate=validate.Regexp(
+            r"^[A-Za-z0-9][A-Za-z0-9 _'-]{0,39}\Z",
+            error="Must be 1 to 40 letters, digits, spaces or _ ' - and begin with a letter or digit: "
+            "say more of it in the prompt.",
+        )
+    )
+
+
 def check(schema: type[Schema], values: Any, what: str) -> dict[str, Any]:
     """The values as the schema loads them.
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator import errors
-from orchestrator.errors import Invalid, Malformed, ProviderError, Uncertain, describe
+from orchestrator.errors import Invalid, Malformed, ProviderError, Uncertain, Unsupported, describe
 from orchestrator.models import (
     Account,
     Failed,
@@ -29,7 +29,7 @@ from orchestrator.models import (
 )
 from orchestrator.provider import Provider
 from orchestrator.providers import registry
-from orchestrator.schemas import check
+from orchestrator.schemas import ASPECT_RATIOS, check
 from orchestrator.settings import ACCOUNT_NUMBERS
 
 REPOSITORY = Path(__file__).parent.parent
@@ -229,6 +229,28 @@ def test_the_prompt_is_required_and_not_empty(case):
     for parameters in (others, {**others, prompt: ""}, {**others, prompt: None}, {**others, prompt: 5}):
         with pytest.raises(Invalid, match=f"^{case.name}: {prompt}"):
             check(case.provider.schema, parameters, case.name)
+
+
+@pytest.mark.parametrize("more", [{}, {"seed": 7}, *({"aspect_ratio": ratio} for ratio in ASPECT_RATIOS)])
+def test_a_portable_request_becomes_parameters_it_accepts_or_is_refused_with_the_cure(case, more):
+    request = {"prompt": "a fox", "style": "sketch", **more}
+    before = copy.deepcopy(request)
+    try:
+        translated = case.provider.translate(request)
+    except Unsupported as refused:
+        assert f"leave {case.name} out" in str(refused)
+    else:
+        assert check(case.provider.schema, translated, case.name) == translated
+        assert translated[case.provider.prompt_parameter].startswith("a fox")
+        assert case.provider.translate(request) == translated
+    assert request == before
+
+
+def test_what_moderation_judges_are_parameters_the_prompt_first(case):
+    first, *others = case.provider.content_parameters or (case.provider.prompt_parameter,)
+    assert first == case.provider.prompt_parameter
+    assert {first, *others} <= case.provider.schema().fields.keys()
+    assert re.fullmatch(r"[0-9a-f]{32}", case.provider.content(case.sample.parameters))
 
 
 def test_its_account_defaults_are_settings_that_exist(case):

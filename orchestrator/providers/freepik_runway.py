@@ -23,7 +23,7 @@ from orchestrator.models import (
     Secret,
     Succeeded,
 )
-from orchestrator.provider import Parameters, Provider
+from orchestrator.provider import Parameters, Provider, aspect_ratio, given, prompt_and_style
 from orchestrator.signatures import verify_webhook, webhook_id, webhook_keys
 
 # https://docs.freepik.com/api-reference/text-to-image/post-runway, also at docs.magnific.com (read 2026-11)
@@ -32,6 +32,15 @@ RATIOS = (
     "1920:1080 1080:1920 1024:1024 1360:768 1080:1080 1168:880 1440:1080 1080:1440 "
     "1808:768 2112:912 1280:720 720:1280 720:720 960:720 720:960 1680:720"
 ).split()
+# Of these, the exact shapes with 720 pixels on the short side.
+RATIO_OF = {
+    "16:9": "1280:720",
+    "9:16": "720:1280",
+    "1:1": "720:720",
+    "4:3": "960:720",
+    "3:4": "720:960",
+    "21:9": "1680:720",
+}
 PENDING_WORDS = {"CREATED", "IN_PROGRESS"}
 FREEPIK_HEADER, MAGNIFIC_HEADER = "x-freepik-api-key", "x-magnific-api-key"
 
@@ -82,6 +91,7 @@ class FreepikRunway(Provider):
     base_url = "https://api.freepik.com"
     schema = RunwayParameters
     prompt_parameter = "prompt"
+    content_parameters = ("prompt",)
     calls_back = True
     signs = True
     artifact_hosts = (".freepik.com", ".magnific.com")  # cdn-magnific and ai-statics of freepik.com were seen
@@ -106,6 +116,12 @@ class FreepikRunway(Provider):
     def read_error(self, reply: Reply) -> ProviderError:
         message = _message(reply.body) or reply.text or f"HTTP {reply.status}"
         return _family(reply.status, message)(message, http_status=reply.status)
+
+    def translate(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        prompt, _ = prompt_and_style(request)
+        # It demands a ratio: 16:9 is what the others make where none is named.
+        ratio = RATIO_OF[aspect_ratio(self.name, request, RATIO_OF) or "16:9"]
+        return given(prompt=prompt, ratio=ratio, seed=request.get("seed"))
 
     def verify(self, headers: Mapping[str, str], raw_body: bytes, account: Account, now: float) -> None:
         """https://docs.freepik.com/webhooks: as Standard Webhooks, but for the making of the key.

@@ -21,7 +21,7 @@ from orchestrator.models import (
     Request,
     Succeeded,
 )
-from orchestrator.provider import Parameters, Provider
+from orchestrator.provider import Parameters, Provider, aspect_ratio, given, prompt_and_style
 
 # https://useapi.net/docs/api-runwayml-v1/post-runwayml-frames-create (read 2026-11)
 STYLES = (
@@ -91,6 +91,7 @@ class UseapiFrames(Provider):
     base_url = "https://api.useapi.net/v1/runwayml"
     schema = FramesParameters
     prompt_parameter = "text_prompt"
+    content_parameters = ("text_prompt", "imageAssetId1", "imageAssetId2", "imageAssetId3")
     calls_back = True
     signs = False
     artifact_hosts = (".cloudfront.net", ".runwayml.com", ".useapi.net")
@@ -126,6 +127,11 @@ class UseapiFrames(Provider):
             return REFUSALS[reply.status](message, http_status=reply.status)
         family = errors.Unavailable if reply.status >= 500 else errors.Rejected
         return family(message, http_status=reply.status)
+
+    def translate(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        prompt, style = prompt_and_style(request, STYLES)
+        ratio = aspect_ratio(self.name, request, ASPECT_RATIOS)
+        return given(text_prompt=prompt, aspect_ratio=ratio, style=style, seed=request.get("seed"))
 
     def pins(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"email": parameters["email"]} if "email" in parameters else {}

@@ -14,7 +14,7 @@ from marshmallow import fields, validate
 from orchestrator import errors
 from orchestrator.errors import ProviderError, Uncertain, Unsupported
 from orchestrator.models import Account, Failed, Reply, Report, Request, Submission, Succeeded
-from orchestrator.provider import Parameters, Provider
+from orchestrator.provider import Parameters, Provider, aspect_ratio, given, prompt_and_style
 
 # https://useapi.net/docs/api-runwayml-v1/get-runwayml-text_to_image_preview (read 2026-11)
 STYLES = (
@@ -79,6 +79,7 @@ class UseapiPreview(Provider):
     base_url = "https://api.useapi.net/v1/runwayml"
     schema = PreviewParameters
     prompt_parameter = "text_prompt"
+    content_parameters = ("text_prompt",)
     calls_back = False
     signs = False
     synchronous = True
@@ -94,6 +95,11 @@ class UseapiPreview(Provider):
                 f"{RETIRED} ({self.docs_url}). {replacement(parameters)} "
                 "To use it all the same, say allow_retired = true on an account of useapi_preview."
             )
+
+    def translate(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        prompt, style = prompt_and_style(request, STYLES)
+        ratio = aspect_ratio(self.name, request, ASPECT_RATIOS)
+        return given(text_prompt=prompt, aspect_ratio=ratio, style=style, seed=request.get("seed"))
 
     def pins(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         if "email" not in parameters:

@@ -27,7 +27,7 @@ from orchestrator.models import (
     Submission,
     Succeeded,
 )
-from orchestrator.provider import Parameters, Provider
+from orchestrator.provider import Parameters, Provider, prompt_and_style
 
 REQUIRED = ("submit_path", "outputs_at", "succeeded", "failed")
 DEFAULTS: dict[str, Any] = {
@@ -83,6 +83,7 @@ class WebhookJson(Provider):
     base_url = ""  # each account names its own
     schema = JsonParameters
     prompt_parameter = "prompt"
+    content_parameters = ("prompt", "parameters")  # images that go in may be among the parameters
     signs = False
     account_fields = WITHOUT_DEFAULT | {name: type(value) for name, value in DEFAULTS.items()}
 
@@ -114,6 +115,16 @@ class WebhookJson(Provider):
             if parameters.get("api") in (None, account.fields.get("api")):
                 told = {**DEFAULTS, **account.fields}
                 _check_free(parameters.get("parameters", {}), table_at(told["body"], told["parameters_at"]))
+
+    def translate(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        others = [f"{name} = {request[name]!r}" for name in ("aspect_ratio", "seed") if name in request]
+        if others:
+            raise errors.Unsupported(
+                f"{self.name}: {', '.join(others)}: what its API calls this is unknown; it takes prompt "
+                "and style. Leave the rest out, or leave webhook_json out"
+            )
+        prompt, _ = prompt_and_style(request)
+        return {"prompt": prompt}
 
     def pins(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"api": parameters["api"]} if "api" in parameters else {}

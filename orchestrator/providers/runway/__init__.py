@@ -19,8 +19,8 @@ from orchestrator.models import (
     Submission,
     Succeeded,
 )
-from orchestrator.provider import Provider
-from orchestrator.providers.runway.parameters import RunwayParameters, completed
+from orchestrator.provider import Provider, aspect_ratio, given, prompt_and_style
+from orchestrator.providers.runway.parameters import DEFAULT_MODEL, RATIO_OF, RunwayParameters, completed
 
 VERSION = "2024-11-06"
 DAILY_REST_SECONDS = 4 * 3600.0  # the cap rolls over 24 hours: some of it is back by then
@@ -56,6 +56,7 @@ class Runway(Provider):
     base_url = "https://api.dev.runwayml.com"
     schema = RunwayParameters
     prompt_parameter = "promptText"
+    content_parameters = ("promptText", "referenceImages")
     calls_back = False
     signs = False
     artifact_hosts = (".cloudfront.net", ".runwayml.com")
@@ -91,6 +92,11 @@ class Runway(Provider):
             return errors.OutOfCredit(message, **told)
         family = errors.Unavailable if reply.status >= 500 else REFUSALS.get(reply.status, errors.Rejected)
         return family(message, **told)
+
+    def translate(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        prompt, _ = prompt_and_style(request)
+        ratio = RATIO_OF[aspect_ratio(self.name, request, RATIO_OF) or "16:9"]
+        return given(model=DEFAULT_MODEL, promptText=prompt, ratio=ratio, seed=request.get("seed"))
 
     def cancel_request(self, upstream_id: str, account: Account) -> Request:
         return Request("DELETE", _task_url(upstream_id, account), _headers(account))

@@ -61,6 +61,16 @@ MODELS: dict[str, Model] = {
     "seedream5_pro": Model(_PRO, 4000, takes=_SEEDREAM, marks=""),
     "seedream5_lite": Model(_LITE, 4000, takes=_SEEDREAM, marks="", any_size=True),
 }
+# Of the default model, the exact shapes with 720 pixels on the short side: 1080p costs more
+# (github.com/runwayml/skills, of 2026-04).
+RATIO_OF = {
+    "16:9": "1280:720",
+    "9:16": "720:1280",
+    "1:1": "720:720",
+    "4:3": "960:720",
+    "3:4": "720:960",
+    "21:9": "1680:720",
+}
 # Newer ones of the same file, sent as they are: they come faster than a table is kept, and a 400 is free.
 UNCHECKED = """bria_fibo_1_5 bria_fibo_edit_1_5 gemini_image3.1_flash_lite gpt_image_2_5_flare
     gpt_image_2_5_sunburst grok_imagine_image_2 ideogram_4_0 ideogram_4_5 muse_image nano_banana_2.1
