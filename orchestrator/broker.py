@@ -29,7 +29,6 @@ QUEUES = (SUBMIT_QUEUE, FINISH_QUEUE, POLL_QUEUE, TICK_QUEUE)
 PHASE, ATTEMPT = "job_phase", "job_attempt"  # message headers
 SUBMIT, FINISH, REFUSED = "submit", "finish", "refused"
 REASON = "job_reason"  # header of a refused job
-EXPIRES = "job_expires"  # header of a first submit: ISO 8601
 
 TICK_SECONDS = 1.0
 RESULT_SECONDS = 7 * 86_400  # longer than the longest wait of a chord
@@ -123,8 +122,6 @@ class Broker:
     def _send(self, message: Message, phase: str, queue: str, more: Mapping[str, Any] | None = None) -> None:
         headers = {**(message.options.get("headers") or {}), PHASE: phase, ATTEMPT: message.attempt}
         headers |= more or {}
-        if phase == SUBMIT and message.attempt == 1 and message.options.get("expires"):
-            headers[EXPIRES] = message.options["expires"]
         try:
             task = self._task(message)
             with self.app.producer_or_acquire() as producer:
@@ -137,10 +134,7 @@ class Broker:
     def _task(self, message: Message) -> Any:
         options = message.options
         stamps = {name: options["stamps"][name] for name in options.get("stamped_headers") or ()}
-        # `expires` bounds the start of the job; Celery would take it for this message's, and revoke the task.
-        plain = {
-            name: value for name, value in options.items() if name not in ("stamps", "headers", "expires")
-        }
+        plain = {name: value for name, value in options.items() if name not in ("stamps", "headers")}
         parameters = dict(message.parameters)
         return self.app.amqp.as_task_v2(
             message.job_id,
@@ -183,7 +177,7 @@ def task_options(
 
 
 _KEPT = (
-    "root_id parent_id group_id group_index chord chain shadow reply_to ignore_result expires time_limit "
+    "root_id parent_id group_id group_index chord chain shadow reply_to ignore_result time_limit "
     "soft_time_limit replaced_task_nesting headers origin"
 ).split()
 

@@ -52,7 +52,7 @@ def build(settings: Settings) -> Built:
     if redis_url is None:
         redis_url, server = find_or_start(settings.folder)
     store = Store(redis_url)
-    store.set_accounts(settings.accounts)
+    store.accounts.configure(settings.accounts)
     exchange = Exchange(
         upstream=Upstream(),
         artifacts=Artifacts(settings.artifacts_url) if settings.artifacts_url else None,
@@ -63,5 +63,5 @@ def build(settings: Settings) -> Built:
     )
     broker = Broker(make_app(settings.broker_url or redis_url, redis_url))
     watch = Watch(store, exchange, clock=time.time, dice=random.random)
-    flow = Flow(store, broker, exchange, watch, clock=time.time, dice=random.random)
+    flow = Flow(store, broker, exchange, watch, time.time, random.random, settings.max_waiting)
     return Built(flow, settings, server)

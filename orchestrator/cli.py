@@ -20,6 +20,7 @@ from orchestrator.client import Orchestrator
 from orchestrator.doctor import examine
 from orchestrator.errors import OrchestratorError
 from orchestrator.local.errors import LocalError
+from orchestrator.operations import KINDS
 from orchestrator.providers import registry
 from orchestrator.schemas import shown
 from orchestrator.up import up_until_stopped
@@ -137,18 +138,14 @@ def status(job_id: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("provider")
-@click.argument("account")
+@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("name")
 @_plainly
-def resume(provider: str, account: str) -> None:
-    """End an account's rest, once its trouble is mended."""
+def resume(kind: str, name: str) -> None:
+    """Let an account, a provider or a batch take work again."""
     with Orchestrator.from_env() as orchestrator:
-        names = [row["name"] for row in orchestrator.flow.store.account_rows(provider)]
-        if account not in names:
-            known = ", ".join(names) or "none"
-            raise click.ClickException(f"no account {account!r} of {provider!r}; known are: {known}")
-        orchestrator.flow.resume(provider, account)
-        click.echo(f"{account} takes work again")
+        orchestrator.operations.resume(kind, name)
+        click.echo(f"{name} takes work again")
 
 
 @main.command()

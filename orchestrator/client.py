@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,13 @@ from orchestrator import models
 from orchestrator.build import Built, build, read_settings
 from orchestrator.errors import Invalid, JobCancelled, JobFailed, ProviderError
 from orchestrator.flow import Flow
+from orchestrator.insight import Insight
 from orchestrator.intake import known_provider, new_job
 from orchestrator.models import Artifact, NewJob, State
+from orchestrator.operations import Operations
 
 FAULTS_SHOWN = 20
+Wanted = str | Sequence[str]  # a provider, or several of which any will do
 
 
 class Orchestrator:
@@ -26,6 +29,11 @@ class Orchestrator:
     def __init__(self, built: Built) -> None:
         self._built = built
         self.flow: Flow = built.flow
+        providers = tuple(built.flow.exchange.providers)
+        self.operations = Operations(built.flow.store, built.flow.broker, built.flow.clock, providers)
+        """What a person tells the running product: limits, pauses, dead letters."""
+        self.insight = Insight(built.flow.store, built.flow.clock)
+        """What a person asks of it: why a job waits, when a batch will end."""
 
     @classmethod
     def from_env(cls) -> Orchestrator:
@@ -33,47 +41,59 @@ class Orchestrator:
         return cls(build(read_settings()))
 
     def enqueue(
-        self, provider: str, parameters: Mapping[str, Any], *, batch: str = "", priority: int = 0
+        self, provider: Wanted, parameters: Mapping[str, Any], *, batch: str = "", **options: Any
     ) -> Job:
         """Ask for one generation. Not safe to call twice: each call is a job of its own.
 
-        `priority`: 0 to 9, 9 first, within its batch.
-        Raises: Invalid with every fault of the parameters; Unsupported; ConfigurationError.
+        `provider`: a name; or several of which any will do, and then `parameters` is a portable request:
+        `prompt`, `aspect_ratio`, `seed`, `style`.
+        `options`: `priority` (0 to 9, 9 first, within its batch), `tenant` (whose batches share one part),
+        `max_attempts` (failures it may have), `expires` (seconds after which no attempt is begun),
+        `even_if_moderated` (send what moderation refused before).
+        Raises: Invalid with every fault of the parameters; Unsupported; ConfigurationError; QueueFull.
         """
-        options = {"batch": batch, "priority": priority}
-        job = new_job(self.flow.exchange, str(uuid.uuid4()), provider, parameters, options)
+        job = self._new_job(provider, parameters, {**options, "batch": batch})
         self.flow.enqueue([job])
         return Job(self.flow, job.id)
 
     def enqueue_many(
         self,
-        provider: str,
+        provider: Wanted,
         parameters: Iterable[Mapping[str, Any]],
         *,
         batch: str | None = None,
-        priority: int = 0,
+        weight: float | None = None,
+        **options: Any,
     ) -> Batch:
         """Ask for many generations. All are checked before the first is enqueued.
 
-        `batch` None: a name is made up. A batch of that name that exists already is extended.
-        Raises: Invalid with the faults of up to 20 of them by position, and nothing enqueued.
+        `provider` and `options` as for `enqueue`. `batch` None: a name is made up. A batch of that name that
+        exists already is extended. `weight`: how many times the share of another it gets (or its tenant).
+        Raises: Invalid with the faults of up to 20 of them by position, or QueueFull, and nothing enqueued.
         """
-        known_provider(self.flow.exchange, provider)
+        for name in [provider] if isinstance(provider, str) else provider:
+            known_provider(self.flow.exchange, name)
         name = batch or f"batch-{uuid.uuid4().hex[:12]}"
-        options = {"batch": name, "priority": priority}
         jobs: list[NewJob] = []
         faults: list[str] = []
         for place, each in enumerate(parameters):
             try:
-                jobs.append(new_job(self.flow.exchange, str(uuid.uuid4()), provider, each, options))
+                jobs.append(self._new_job(provider, each, {**options, "batch": name}))
             except ProviderError as error:
                 faults.append(f"  [{place}] {error}")
         if faults:
             more = f"\n  … and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
             shown = "\n".join(faults[:FAULTS_SHOWN])
             raise Invalid(f"{len(faults)} of {len(jobs) + len(faults)} jobs cannot be sent:\n{shown}{more}")
+        if weight is not None:
+            tenant = options.get("tenant")
+            self.operations.weigh("tenant" if tenant else "batch", tenant or name, weight)
         self.flow.enqueue(jobs)
         return Batch(self.flow, name)
+
+    def _new_job(self, provider: Wanted, parameters: Any, options: Mapping[str, Any]) -> NewJob:
+        now = self.flow.clock()
+        return new_job(self.flow.exchange, str(uuid.uuid4()), provider, parameters, options, now)
 
     def job(self, job_id: str) -> Job:
         """A handle to a job of any process. Raises: JobNotFound when it is asked something."""
@@ -132,7 +152,7 @@ class Job:
         if job is None:
             raise TimeoutError(f"job {self.id} was {self.state} after {timeout} seconds; it goes on")
         if job.state is State.CANCELLED:
-            raise JobCancelled(f"job {job.id} was cancelled")
+            raise JobCancelled(job.reason or f"job {job.id} was cancelled")
         if job.state is not State.SUCCEEDED or job.result is None:
             raise JobFailed(job.reason)
         fields = {**job.result, "artifacts": tuple(Artifact(**each) for each in job.result["artifacts"])}

@@ -14,7 +14,8 @@ OrchestratorError
 ├─ CollectFailed                                 a picture could not be fetched or kept; collect again
 ├─ StoreUnavailable                              Redis does not answer; nothing was recorded
 ├─ QueueFull                                     too many jobs wait already; nothing was recorded
-└─ JobNotFound · JobFailed · JobCancelled
+├─ NotFound          JobNotFound                 nothing of this name is known
+└─ JobFailed · JobCancelled
 
 A `ProviderError` crosses processes as the small dict of `describe`.
 """
@@ -93,7 +94,7 @@ class Busy(ProviderError):
 class AccountFull(Busy):
     """The account runs as many tasks as it may; the next freed slot is the cure.
 
-    `running`: reference → upstream id of those that carry one, where the provider names them; None: it does not.
+    `running`: reference → upstream id of those that carry one; None where the provider does not name them.
     """
 
     def __init__(
@@ -191,7 +192,11 @@ class QueueFull(OrchestratorError):
     """As many jobs wait as may. Nothing was recorded; the same call may be made later."""
 
 
-class JobNotFound(OrchestratorError):
+class NotFound(OrchestratorError):
+    """Nothing of this name is known; the message names what is."""
+
+
+class JobNotFound(NotFound):
     """No job has this id (or its record has expired)."""
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from orchestrator.errors import (
+    AccountFull,
     BadReference,
     Broken,
     CollectFailed,
@@ -153,9 +154,20 @@ class Exchange:
                 found = None
             answered = answered and found is not None
             for reference, upstream_id in (found or {}).items():
-                if self._is_of(provider, attempt, reference):
+                if self._attempt_of(provider.name, reference) == attempt:
                     return True, upstream_id
         return answered, None
+
+    def running(self, provider: str, error: ProviderError) -> dict[str, str] | None:
+        """Our attempts that the provider says it runs, attempt → upstream id; None where it does not say."""
+        if not isinstance(error, AccountFull) or error.running is None:
+            return None
+        found = {self._attempt_of(provider, reference): each for reference, each in error.running.items()}
+        return {attempt: each for attempt, each in found.items() if attempt}
+
+    def content(self, provider: str, parameters: Mapping[str, Any]) -> str:
+        """Hash of what moderation will judge."""
+        return self.providers[provider].content(parameters)
 
     def cancel(self, account: Account, upstream_id: str) -> None:
         """Ask the provider to stop a generation, where it can. It may refuse; that is only logged."""
@@ -241,13 +253,12 @@ class Exchange:
             return attempt  # nobody calls back without a key; the provider's lists still show it
         return sign_reference(account.provider, Reference(attempt, account.name), self.keys)
 
-    def _is_of(self, provider: Provider, attempt: str, reference: str) -> bool:
-        if reference == attempt:
-            return True
+    def _attempt_of(self, provider: str, reference: str) -> str:
+        """The attempt that a provider's list tells of; empty where it is none of ours."""
         try:
-            return read_reference(provider.name, reference, self.keys).attempt_id == attempt
+            return read_reference(provider, reference, self.keys).attempt_id
         except BadReference:
-            return False
+            return "" if self.keys else reference
 
 
 def _read_report(provider: Provider, body: Any) -> Report:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import retry
@@ -16,9 +16,10 @@ from orchestrator.errors import (
     CollectFailed,
     JobCancelled,
     JobFailed,
+    Moderated,
+    NoOutcome,
     ProviderError,
     Stale,
-    Unavailable,
     Uncertain,
     describe,
 )
@@ -33,6 +34,7 @@ from orchestrator.models import (
     Report,
     State,
     Succeeded,
+    Tries,
     attempt_id,
 )
 from orchestrator.signatures import Reference
@@ -41,7 +43,7 @@ from orchestrator.watch import SEARCH_SECONDS
 if TYPE_CHECKING:
     from orchestrator.broker import Broker
     from orchestrator.exchange import Exchange
-    from orchestrator.store import Store
+    from orchestrator.store import Opened, Store
     from orchestrator.watch import Watch
 
 POLLS_PER_MESSAGE = 50
@@ -60,42 +62,58 @@ class Flow:
     watch: Watch
     clock: Callable[[], float]  # unix seconds
     dice: Callable[[], float]  # uniform in [0, 1)
+    max_waiting: int = 0  # jobs that may wait; 0: no cap
 
-    def enqueue(self, jobs: Sequence[NewJob]) -> int:
-        """Store jobs and let them run as soon as there is a slot. Gives how many were new."""
-        added, grants = self.store.enqueue(jobs, self.clock())
+    def enqueue(self, jobs: Sequence[NewJob], capped: bool = True) -> int:
+        """Store jobs and let them run as soon as there is a slot. Gives how many were new.
+
+        `capped` off: for what goes on with something begun, which a full queue must not stop.
+        Raises: QueueFull, with none of them stored.
+        """
+        added, grants = self.store.enqueue(jobs, self.clock(), self.max_waiting if capped else 0)
         self.broker.submit(grants)
         return added
 
     def submit(
-        self, provider: str, job_id: str, number: int, on_open: Callable[[], None] = lambda: None
+        self,
+        provider: str,
+        job_id: str,
+        number: int,
+        parameters: Mapping[str, Any],
+        on_open: Callable[[], None] = lambda: None,
     ) -> None:
         """Open the granted attempt and make its POST; `on_open` is called between the two."""
         attempt = attempt_id(job_id, number)
-        opened = self.store.open(attempt, self.clock())
+        opened = self.store.open(attempt, self.clock(), self.exchange.content(provider, parameters))
         if opened is None:
+            return
+        if opened.refused:
+            self._settle(attempt, provider, opened.account, Failed(_refused_before()), opened.tries)
             return
         try:
             on_open()
         except Exception as error:  # what is shown of a job must not stop it
             logger.warning("attempt.not_shown attempt=%s error=%s", attempt, type(error).__name__)
         _log("attempt.opened", attempt=attempt, account=opened.account)
+        self._post(attempt, provider, opened)
+
+    def _post(self, attempt: str, provider: str, opened: Opened) -> None:
         try:
-            account = self.exchange.account(provider, opened.account)
+            account = replace(self.exchange.account(provider, opened.account), max_jobs=opened.max_jobs)
             submission = self.exchange.submit(account, attempt, opened.parameters)
         except Uncertain as uncertain:
             _log("attempt.uncertain", attempt=attempt, error=uncertain)
             now = self.clock()
             return self.store.look_again(attempt, now, now + SEARCH_SECONDS[0])
         except ProviderError as error:
-            self._settle(attempt, provider, opened.account, Failed(error), opened.failures)
+            self._settle(attempt, provider, opened.account, Failed(error), opened.tries)
             return
         if isinstance(submission.outcome, Pending):
             timing = self.exchange.timing(provider, opened.parameters)
             verdict = self.watch.submitted(attempt, account, timing, submission.upstream_id)
             return self.exchange.cancel(account, submission.upstream_id) if verdict == "cancelled" else None
         self._settle(
-            attempt, provider, account.name, submission.outcome, opened.failures, submission.upstream_id
+            attempt, provider, account.name, submission.outcome, opened.tries, submission.upstream_id
         )
 
     def receive(self, provider: str, text: str, headers: Mapping[str, str], raw_body: bytes) -> str:
@@ -120,8 +138,8 @@ class Flow:
         record = None if isinstance(report.outcome, Succeeded) else self.store.attempt(attempt)
         if isinstance(report.outcome, Pending):
             return self._progress(provider, attempt, record, report)
-        failures = record.failures if record else 0
-        return self._settle(attempt, provider, account, report.outcome, failures, upstream_id, "callbacks")
+        tries = record.tries if record else Tries()
+        return self._settle(attempt, provider, account, report.outcome, tries, upstream_id, "callbacks")
 
     def _progress(self, provider: str, attempt: str, record: Attempt | None, report: Report) -> str:
         """A callback before the final one. It may bring the upstream id, if it says itself whose it is."""
@@ -147,7 +165,7 @@ class Flow:
         if not isinstance(outcome, Pending):
             seconds = self.watch.duration(known) if isinstance(outcome, Succeeded) else None
             self._settle(
-                attempt, known.provider, known.account, outcome, known.failures,
+                attempt, known.provider, known.account, outcome, known.tries,
                 source="polls", duration=seconds,
             )  # fmt: skip
             return None
@@ -162,7 +180,7 @@ class Flow:
             return None
         job = self.store.job(job_id)
         if job.state is State.CANCELLED:
-            raise JobCancelled(f"job {job.id} was cancelled")
+            raise JobCancelled(job.reason or f"job {job.id} was cancelled")
         if not job.artifact_urls:
             raise JobFailed(_why(job))
         try:
@@ -185,13 +203,9 @@ class Flow:
         if self.store.end(job_id, self.clock(), state, result, reason):
             _log("job.ended", job=job_id, state=state.value)
 
-    def expire(self, job_id: str, number: int) -> bool:
-        """Cancel a job whose granted attempt was not opened in time."""
-        return self.cancel(job_id, attempt_id(job_id, number))
-
-    def cancel(self, job_id: str, only_granted: str = "") -> bool:
+    def cancel(self, job_id: str) -> bool:
         """Cancel a job that is not over: here, for Celery, and at the provider where it can."""
-        cancelled = self.store.cancel(job_id, self.clock(), only_granted)
+        cancelled = self.store.cancel(job_id, self.clock())
         if cancelled is None:
             return False
         _log("job.cancelled", job=job_id)
@@ -219,19 +233,13 @@ class Flow:
             if not claimed.count:
                 return total
 
-    def resume(self, provider: str, account: str) -> None:
-        """End an account's rest, and give its slots to who waits."""
-        self.store.resume(provider, account)
-        self.broker.submit(self.store.fill(provider, self.clock()))
-        _log("account.resumed", provider=provider, account=account)
-
     def _settle(
         self,
         attempt: str,
         provider: str,
         account: str,
         outcome: Outcome,
-        failures: int,
+        tries: Tries,
         upstream_id: str = "",
         source: str = "",
         duration: float | None = None,
@@ -241,9 +249,11 @@ class Flow:
         if isinstance(outcome, Succeeded):
             verdict, told["artifact_urls"] = "succeeded", outcome.artifact_urls
         else:
-            error = outcome.error if isinstance(outcome, Failed) else _lost()
+            error = (
+                outcome.error if isinstance(outcome, Failed) else NoOutcome("no outcome until the deadline")
+            )
             verdict = "lost" if isinstance(outcome, Lost) else retry.verdict(error)
-            told |= self._consequences(provider, account, error, failures)
+            told |= self._consequences(provider, account, error, tries)
         settled = self.store.settle(attempt, verdict, self.clock(), **told)
         _log("attempt.closed", attempt=attempt, verdict=verdict, word=settled.word, by=source or "submit")
         self.broker.submit(settled.grants)
@@ -252,20 +262,23 @@ class Flow:
         return settled.word
 
     def _consequences(
-        self, provider: str, account: str, error: ProviderError, failures: int
+        self, provider: str, account: str, error: ProviderError, tries: Tries
     ) -> dict[str, Any]:
         """What an error means for the job, and for the account."""
         now = self.clock()
         known = self.exchange.accounts.get((provider, account))
-        decision = retry.decide(error, failures, known.max_attempts if known else MAX_ATTEMPTS, self.dice())
+        budget = tries.most or (known.max_attempts if known else MAX_ATTEMPTS)
+        decision = retry.decide(error, tries.failures, budget, self.dice())
         rest = retry.rest_seconds(error, self.dice())
         again = decision if isinstance(decision, retry.Again) else None
         return {
             "error": describe(error),
             "again_at": now + again.seconds if again else None,
-            "counts": again.counts if again else True,
+            "counts": type(error).__name__ if again is None or again.counts else "",
             "rest_until": None if rest is None else min(now + rest, retry.UNTIL_RESUMED),
-            "rest_reason": retry.rest_reason(error),
+            "rest_reason": type(error).__name__,
+            "means": retry.means(error),
+            "listed": self.exchange.running(provider, error),
         }
 
     def _finish_later(self, job: Job, error: CollectFailed) -> None:
@@ -276,8 +289,11 @@ class Flow:
         self.store.finish_later(job.id, self.clock() + seconds, str(error))
 
 
-def _lost() -> ProviderError:
-    return Unavailable("no outcome until the deadline")
+def _refused_before() -> ProviderError:
+    return Moderated(
+        "this was refused by moderation before, and was not sent again: change the prompt, "
+        "or say even_if_moderated"
+    )
 
 
 def _why(job: Job) -> str:

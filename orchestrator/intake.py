@@ -2,47 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.errors import ConfigurationError, Invalid, Unsupported
 from orchestrator.exchange import Exchange
 from orchestrator.models import NewJob
 from orchestrator.provider import Provider
-from orchestrator.schemas import JobOptions, check
+from orchestrator.schemas import JobOptions, PortableRequest, check
 
 
 def new_job(
     exchange: Exchange,
     job_id: str,
-    provider_name: Any,
+    wanted: Any,
     parameters: Any,
     options: Mapping[str, Any],
+    now: float,
     *,
     start_at: float = 0.0,
+    expires_at: float = 0.0,
     task_options: Mapping[str, Any] | None = None,
 ) -> NewJob:
-    """`options`: `batch` and `priority`. `task_options`: Celery's own, as `broker.task_options` gives them.
+    """`wanted`: a provider's name; or several, and then `parameters` is a portable request.
 
+    `options`: as `JobOptions`. Moments are unix seconds. `task_options`: `broker.task_options`.
     Raises: Unsupported, Invalid; ConfigurationError where an accounts file is read that has no account of it.
     """
-    provider = known_provider(exchange, provider_name)
+    several = isinstance(wanted, list | tuple)
+    choices = _translated(exchange, wanted, parameters) if several else {}
+    name, checked = next(iter(choices.items())) if choices else _checked(exchange, wanted, parameters)
+    chosen = check(JobOptions, options, "job options")
+    expires = chosen.pop("expires")
+    return NewJob(
+        id=job_id,
+        provider=name,
+        parameters=checked,
+        account="" if several else _pinned(exchange, exchange.providers[name], checked),
+        start_at=start_at,
+        expires_at=now + expires if expires else expires_at,
+        options=task_options or {},
+        choices=choices if len(choices) > 1 else {},
+        **chosen,
+    )
+
+
+def _checked(exchange: Exchange, name: Any, parameters: Any) -> tuple[str, Mapping[str, Any]]:
+    provider = known_provider(exchange, name)
     checked = check(provider.schema, parameters, provider.name)
     ours = [each for each in exchange.accounts.values() if each.provider == provider.name]
     provider.check(checked, ours)
     if exchange.accounts and not ours:
         raise ConfigurationError([f"the accounts file has no account of {provider.name}: add one"])
-    chosen = check(JobOptions, options, "job options")
-    return NewJob(
-        id=job_id,
-        provider=provider.name,
-        parameters=checked,
-        batch=chosen["batch"],
-        priority=chosen["priority"],
-        account=_pinned(exchange, provider, checked),
-        start_at=start_at,
-        options=task_options or {},
-    )
+    return provider.name, checked
+
+
+def _translated(exchange: Exchange, wanted: Sequence[Any], request: Any) -> dict[str, Mapping[str, Any]]:
+    """Provider → its own parameters of a portable request, in the order they were named."""
+    if not wanted:
+        raise Unsupported("no provider is named: give one, or several of which any will do")
+    providers = [known_provider(exchange, name) for name in wanted]
+    checked = check(PortableRequest, request, "portable request")
+    return dict(_checked(exchange, each.name, each.translate(checked)) for each in providers)
 
 
 def known_provider(exchange: Exchange, name: Any) -> Provider:

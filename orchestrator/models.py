@@ -94,6 +94,14 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Tries:
+    """How a job stands with its budget of failures."""
+
+    failures: Mapping[str, int] = field(default_factory=dict)  # so far, by class
+    most: int | None = None  # that it may have; None: as its account says
+
+
+@dataclass(frozen=True)
 class Attempt:
     """The n-th try at a job. Its id is `<job>.<n>`."""
 
@@ -103,9 +111,11 @@ class Attempt:
     provider: str
     account: str
     state: str  # granted | open | submitted | closed
-    failures: Mapping[str, int]  # of the job before this attempt, by class
+    tries: Tries  # of the job, before this attempt
     timing: str  # whose durations it is measured by: `<provider>/<model>`
+    granted_at: float
     opened_at: float
+    closed_at: float  # 0: it is not
     submitted_at: float  # 0: not (yet) known to be accepted
     looked_at: float  # of the last poll that saw it unfinished; 0: none
     deadline_at: float

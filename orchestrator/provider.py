@@ -148,7 +148,7 @@ class Provider(ABC):
         """What moderation judges, as 32 hex digits; the prompt's case and spacing do not count."""
         prompt, *others = self.content_parameters or (self.prompt_parameter,)
         judged = {name: parameters[name] for name in others if name in parameters}
-        judged[prompt] = " ".join(parameters[prompt].casefold().split())
+        judged[prompt] = " ".join(str(parameters.get(prompt, "")).casefold().split())
         canonical = json.dumps(judged, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 

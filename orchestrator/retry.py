@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -12,15 +13,20 @@ from orchestrator.errors import (
     AccountFull,
     BadOutput,
     Busy,
+    Moderated,
+    NoOutcome,
     ProviderError,
     QuotaSpent,
+    TooMany,
     Transient,
     Unreachable,
 )
 
 BACKOFF_BASE_SECONDS = 2.0
 BACKOFF_CAP_SECONDS = 300.0
-BAD_OUTPUT_ATTEMPTS = 2
+# Failures of one class that a job may have, where that is fewer than it may have in all: each of these may
+# have been paid for.
+BUDGETS: dict[type[ProviderError], int] = {BadOutput: 2, NoOutcome: 2}
 COLLECT_CAP_SECONDS = 120.0
 COLLECT_ATTEMPTS = 40  # about an hour of trying; the URLs live for a day
 BUSY_SECONDS = (10.0, 30.0)  # the useapi seed: "wait in a loop for at least 10..30 seconds"
@@ -41,17 +47,19 @@ class GiveUp:
     """The same request would fail again, or the budget is spent."""
 
 
-def decide(error: ProviderError, failures: int, max_attempts: int, dice: float) -> Again | GiveUp:
+def decide(
+    error: ProviderError, failures: Mapping[str, int], max_attempts: int, dice: float
+) -> Again | GiveUp:
     """What becomes of a job whose attempt ended with `error`.
 
-    `failures`: earlier failures of the job. `dice`: uniform in [0, 1).
+    `failures`: earlier failures of the job, by class. `dice`: uniform in [0, 1).
     """
     if isinstance(error, Busy | AccountError | Unreachable):
         return Again(0.0, counts=False)
-    if isinstance(error, BadOutput):
-        max_attempts = min(max_attempts, BAD_OUTPUT_ATTEMPTS)
-    if isinstance(error, Transient) and failures + 1 < max_attempts:
-        return Again(error.wait_seconds or backoff_seconds(failures, dice), counts=True)
+    so_far, of_its_class = sum(failures.values()), failures.get(type(error).__name__, 0)
+    budget = BUDGETS.get(type(error), max_attempts)
+    if isinstance(error, Transient) and so_far + 1 < max_attempts and of_its_class + 1 < budget:
+        return Again(error.wait_seconds or backoff_seconds(so_far, dice), counts=True)
     return GiveUp()
 
 
@@ -79,9 +87,14 @@ def verdict(error: ProviderError) -> str:
     return "refused" if isinstance(error, AccountError) else "failed"
 
 
-def rest_reason(error: ProviderError) -> str:
-    """A word for why the account rests. `full` ends with the account's next freed slot."""
-    return "full" if isinstance(error, AccountFull) else type(error).__name__
+def means(error: ProviderError) -> str:
+    """What an error tells of the account beyond that it rests: full, too many, moderated, or nothing."""
+    words: dict[type[ProviderError], str] = {
+        AccountFull: "full",
+        TooMany: "too many",
+        Moderated: "moderated",
+    }
+    return words.get(type(error), "")
 
 
 def retry_after_seconds(value: str | None, now: datetime) -> float | None:

@@ -17,6 +17,9 @@ NAME = validate.Regexp(
 )
 
 
+MAX_EXPIRES = 365 * 86_400
+
+
 class JobOptions(Schema):
     """What a caller may say of a job beside its parameters."""
 
@@ -24,7 +27,11 @@ class JobOptions(Schema):
         unknown = RAISE
 
     batch = fields.String(load_default="", validate=lambda name: name == "" or NAME(name))
+    tenant = fields.String(load_default="", validate=lambda name: name == "" or NAME(name))
     priority = fields.Integer(strict=True, load_default=0, validate=validate.Range(0, 9))
+    max_attempts = fields.Integer(strict=True, load_default=None, validate=validate.Range(1, 100))
+    expires = fields.Float(load_default=None, validate=validate.Range(0, MAX_EXPIRES, min_inclusive=False))
+    even_if_moderated = fields.Boolean(load_default=False)
 
 
 # What a portable request may ask for; each provider says which of them it can do.
@@ -103,11 +110,13 @@ def shown(job: Job) -> dict[str, Any]:
         "provider": job.provider,
         "account": job.account or None,
         "batch": job.batch or None,
+        "tenant": job.tenant or None,
         "priority": job.priority,
         "attempts": job.attempts,
         "failures": job.failures,
         "created_at": moment(job.created_at),
         "ended_at": moment(job.ended_at),
+        "expires_at": moment(job.expires_at),
         "parameters": {name: value for name, value in job.parameters.items() if name != "email"},
         "error": job.error,
         "reason": job.reason or None,

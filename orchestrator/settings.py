@@ -30,6 +30,11 @@ ACCOUNT_NUMBERS: dict[str, tuple[type, float, float, float]] = {
     "deadline_seconds": (float, 1, 7 * 86_400, 1_800),
     "queue_ahead": (int, 0, 10_000, 0),
     "requests_per_second": (float, 0, 10_000, 0),
+    "burst": (int, 0, 10_000, 0),
+    "max_per_day": (int, 0, 10_000_000, 0),
+    "weight": (float, 0.01, 100, 1),
+    "max_moderated": (int, 0, 1_000_000, 20),
+    "max_moderated_share": (float, 0, 1, 0.25),
     "poll_seconds": (float, 0.05, 3_600, 10),
     "min_poll_seconds": (float, 0.05, 3_600, 1),
     "net_seconds": (float, 0.05, 86_400, 60),
@@ -63,6 +68,7 @@ class Settings:
     secret_keys: tuple[Secret, ...] = field(repr=False)
     artifacts_url: str | None = field(repr=False)  # None: only URLs are kept
     accounts: tuple[Account, ...]
+    max_waiting: int  # jobs that may wait; 0: no cap
     folder: Path  # of the embedded server
 
     @classmethod
@@ -75,6 +81,7 @@ class Settings:
         secret_keys: list[str] = env.list("SECRET_KEYS", [], validate=_are_long_enough) or []
         artifacts_url = env.str("ARTIFACTS", "") or "file://./artifacts"
         accounts_path = env.str("ACCOUNTS", "")
+        max_waiting = env.int("MAX_WAITING", 0, validate=_is_not_negative)
         folder = env.str("FOLDER", "") or DEFAULT_FOLDER
         faults = _sealed(env)
         if public_url and not secret_keys and not any("SECRET_KEYS" in fault for fault in faults):
@@ -92,6 +99,7 @@ class Settings:
             secret_keys=tuple(Secret(key.strip()) for key in secret_keys if key.strip()),
             artifacts_url=None if artifacts_url == "none" else artifacts_url,
             accounts=accounts,
+            max_waiting=max_waiting,
             folder=Path(folder),
         )
 
@@ -114,6 +122,11 @@ def _sealed(env: Env) -> list[str]:
         named = messages.items() if isinstance(messages, Mapping) else [("environment", messages)]
         return [f"{name}: {' '.join(map(str, texts))}" for name, texts in named]
     return []
+
+
+def _is_not_negative(number: int) -> None:
+    if number < 0:
+        raise ValidationError("must be 0, for no cap, or the number of jobs that may wait")
 
 
 def _is_redis_url(url: str) -> None:
@@ -225,12 +238,20 @@ def _wrong_type(value: Any, kind: type) -> str:
     return f"{value!r}, not a {kind.__name__}"
 
 
-def _number(row: Mapping[str, Any], key: str, facts: ProviderFacts, where: str, faults: list[str]) -> float:
-    kind, lowest, highest, default = ACCOUNT_NUMBERS[key]
-    value = row.get(key, facts.defaults.get(key, default))
+def number_fault(key: str, value: Any) -> str:
+    """What is wrong with one of an account's numbers; '' where it is right."""
+    kind, lowest, highest, _ = ACCOUNT_NUMBERS[key]
     right_kind = isinstance(value, int | float) and not isinstance(value, bool)
-    if not right_kind or not lowest <= value <= highest or (kind is int and value != int(value)):
-        faults.append(f"{where}: {key} is {value!r}; it must be {kind.__name__} from {lowest} to {highest}")
+    if right_kind and lowest <= value <= highest and (kind is not int or value == int(value)):
+        return ""
+    return f"{key} is {value!r}; it must be {kind.__name__} from {lowest} to {highest}"
+
+
+def _number(row: Mapping[str, Any], key: str, facts: ProviderFacts, where: str, faults: list[str]) -> float:
+    default = ACCOUNT_NUMBERS[key][3]
+    value = row.get(key, facts.defaults.get(key, default))
+    if fault := number_fault(key, value):
+        faults.append(f"{where}: {fault}")
         return default
     return float(value)
 

@@ -54,7 +54,9 @@ def _attempt_view(number: int, row: Any) -> dict[str, Any]:
 def show_all(orchestrator: Orchestrator, as_json: bool) -> None:
     store = orchestrator.flow.store
     counts, stats = store.counts(), store.stats()
-    rows = [_account_view(row) for provider in registry() for row in store.account_rows(provider)]
+    rows = [
+        _account_view(row) for provider in registry() for row in store.accounts.rows(provider, time.time())
+    ]
     missing = {name: share for name in registry() if (share := round(store.missing_share(name), 3))}
     if as_json:
         return click.echo(
@@ -80,7 +82,9 @@ def _account_view(row: dict[str, Any]) -> dict[str, Any]:
     if until <= time.time():
         pass  # over, or none
     elif until >= UNTIL_RESUMED:
-        rest = f"{row.get('rest_reason')}: until `orchestrator resume {row['provider']} {row['name']}`"
+        rest = (
+            f"{row.get('rest_reason')}: until `orchestrator resume account {row['provider']}/{row['name']}`"
+        )
     else:
         rest = f"{row['rest_reason']}: until {moment(until)}"
     return {**{name: row[name] for name in ("provider", "name", "used", "max_jobs")}, "rest": rest}

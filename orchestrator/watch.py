@@ -34,6 +34,7 @@ class Watch:
     dice: Callable[[], float]  # uniform in [0, 1)
     _learned: dict[tuple[str, float, float], tuple[float, pace.Learned]] = field(default_factory=dict)
     _polling: dict[str, tuple[float, bool]] = field(default_factory=dict)
+    _paces: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
     def submitted(self, attempt: str, account: Account, timing: str, upstream_id: str) -> str:
         """Record what the provider calls an attempt; arm its first poll. Gives a verdict if it is closed."""
@@ -82,7 +83,7 @@ class Watch:
         now, floor = self.clock(), self.exchange.min_poll_seconds(account)
         if attempt.looked_at and now - attempt.looked_at < ASKED_JUST_NOW * floor:
             return Pending()  # somebody else did, and said when to look again
-        if wait := self.store.take_turn(account, now):
+        if wait := self._wait_for_turn(account, now):
             # Spread out, so that those that wait for the pace do not come back all at once.
             self.store.look_again(attempt.id, now, now + max(wait, floor) * (1 + self.dice()))
             return Pending()
@@ -93,6 +94,15 @@ class Watch:
             wait = self._next_poll_seconds(account, attempt.timing, waited)
             self.store.look_again(attempt.id, now, now + wait, "polls")
         return outcome
+
+    def _wait_for_turn(self, account: Account, now: float) -> float:
+        """Seconds until the account's pace has a request left; 0: it was taken."""
+        key = (account.provider, account.name)
+        known_at, pace = self._paces.get(key, (0.0, 0.0))
+        if now >= known_at + LEARN_SECONDS:
+            pace = self.store.accounts.pace(*key)
+            self._paces[key] = (now, pace)
+        return self.store.accounts.take_turn(*key, now) if pace else 0.0
 
     def _search(self, account: Account, attempt: Attempt) -> Outcome:
         if self.exchange.may_repeat(account):
@@ -129,7 +139,7 @@ class Watch:
 
     def _tune(self, account: Account, learned: pace.Learned) -> None:
         """Let as many jobs queue at the provider as end unseen between two polls."""
-        now_ahead = self.store.ahead(account)
+        now_ahead = self.store.accounts.ahead(account)
         best = pace.ahead(account.max_jobs, account.queue_ahead, now_ahead, learned, OVERHEAD_SECONDS)
         if best != now_ahead:
-            self.store.set_ahead(account.provider, account.name, best)
+            self.store.accounts.set_ahead(account.provider, account.name, best)

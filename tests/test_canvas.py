@@ -146,7 +146,7 @@ def recorded(server: redis.Redis) -> Callable[[str], Any]:
 @pytest.fixture
 def used(orchestrator: Orchestrator) -> Callable[[], int]:
     """How many slots are taken."""
-    return lambda: sum(row["used"] for row in orchestrator.flow.store.account_rows(FRAMES))
+    return lambda: sum(row["used"] for row in orchestrator.flow.store.accounts.rows(FRAMES, time.time()))
 
 
 @pytest.fixture

@@ -104,11 +104,11 @@ def test_second_copy_of_a_submit_does_not_expire_a_job_that_is_open(orchestrator
 def test_jobs_that_came_before_their_account_are_granted_by_the_ticker(orchestrator):
     """What keeps a free slot from being granted does not matter: the next tick grants it."""
     flow = orchestrator.flow
-    flow.store.set_accounts([replace(each, max_jobs=1) for each in flow.exchange.accounts.values()])
+    flow.store.accounts.configure([replace(each, max_jobs=1) for each in flow.exchange.accounts.values()])
     try:
         jobs = [orchestrator.enqueue(FRAMES, {"text_prompt": f"{uuid.uuid4().hex} [slow]"}) for _ in range(4)]
     finally:
-        flow.store.set_accounts(flow.exchange.accounts.values())
+        flow.store.accounts.configure(flow.exchange.accounts.values())
     give_up_at = time.monotonic() + PATIENCE
     while any(job.state == "queued" for job in jobs):
         assert time.monotonic() < give_up_at

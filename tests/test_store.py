@@ -40,6 +40,7 @@ FINISH_PATIENCE = 60
 REPLY_GRACE = 30
 URLS = ("https://pictures.example/1.png",)
 LATE_URLS = ("https://pictures.example/late.png",)
+FAILURE = "Unavailable"
 ERROR = {"kind": "Unavailable", "message": "no", "http_status": 503}
 
 
@@ -76,7 +77,7 @@ def have(store: Store, queue_ahead: int = 0, **max_jobs: int) -> list[Account]:
         )
         for name, slots in max_jobs.items()
     ]  # fmt: skip
-    store.set_accounts(accounts)
+    store.accounts.configure(accounts)
     return accounts
 
 
@@ -121,7 +122,7 @@ def end(store: Store, job_id: str, state: State = State.SUCCEEDED, now: float = 
 
 def lose(store: Store, attempt: str, again_at: float | None = NOW, **told: Any) -> list[str]:
     """Closes an attempt as lost; gives what was granted by that."""
-    settled = store.settle(attempt, "lost", NOW, error=ERROR, again_at=again_at, counts=True, **told)
+    settled = store.settle(attempt, "lost", NOW, error=ERROR, again_at=again_at, counts=FAILURE, **told)
     assert settled.word == "settled"
     return names(settled.grants)
 
@@ -134,7 +135,7 @@ def rest(store: Store, attempt: str, reason: str, until: float) -> list[str]:
 
 def used(store: Store) -> dict[str, int]:
     """Slots in use by account."""
-    return {row["name"]: row["used"] for row in store.account_rows(PROVIDER)}
+    return {row["name"]: row["used"] for row in store.accounts.rows(PROVIDER, NOW)}
 
 
 def counts(store: Store, batch: str) -> dict[str, float]:
@@ -237,7 +238,7 @@ def test_new_batch_does_not_starve_the_old_because_a_resting_account_has_returne
     store.enqueue(new(*(f"p{n}" for n in range(5)), batch="pinned", account="b"), NOW)
     store.enqueue(new(*(f"x{n}" for n in range(300)), batch="old"), NOW)
     served(store, "x0.1", 101)
-    store.resume(PROVIDER, "b")
+    store.accounts.resume(PROVIDER, "b", NOW)
     store.fill(PROVIDER, NOW)
     store.enqueue(new(*(f"n{n}" for n in range(90)), batch="new"), NOW)
     shares = Counter(each[0] for each in served(store, "x100.1", 41)[1:])
@@ -389,7 +390,7 @@ def test_first_word_wins_and_the_rest_fall_through(store):
     store.open("1.1", NOW)
     assert names(store.settle("1.1", "succeeded", NOW, artifact_urls=URLS).grants) == ["3.1"]
     for verdict in ("succeeded", "failed", "lost", "succeeded"):
-        again = store.settle("1.1", verdict, NOW, artifact_urls=LATE_URLS, error=ERROR, counts=True)
+        again = store.settle("1.1", verdict, NOW, artifact_urls=LATE_URLS, error=ERROR, counts=FAILURE)
         assert (again.word, again.finish, again.grants) == ("duplicate", None, ())
     assert used(store) == {"a": 2}
     assert store.job("1").artifact_urls == URLS
@@ -422,7 +423,7 @@ def test_busy_goes_back_to_the_front_of_its_lane_and_does_not_count(store):
     assert rest(store, "1.1", "TooMany", NOW + 20) == []
     assert store.job("1").failures == 0
     assert used(store) == {"a": 0}
-    store.resume(PROVIDER, "a")
+    store.accounts.resume(PROVIDER, "a", NOW)
     assert names(store.fill(PROVIDER, NOW)) == ["1.2"]
 
 
@@ -439,7 +440,7 @@ def test_failure_counts_and_waits_for_its_time(store):
 
 def test_giving_up_is_finished_like_a_success_but_without_urls(store):
     opened(store, "j")
-    settled = store.settle("j.1", "failed", NOW, error=ERROR, counts=True)
+    settled = store.settle("j.1", "failed", NOW, error=ERROR, counts=FAILURE)
     assert names([settled.finish]) == ["j.1"]
     job = store.job("j")
     assert (job.state, job.artifact_urls, job.error) == (State.COLLECTING, (), ERROR)
@@ -518,13 +519,13 @@ def test_callbacks_that_nobody_asked_for_are_not_missed(store):
 
 def test_account_may_be_given_jobs_ahead_of_its_slots(store):
     (account,) = have(store, queue_ahead=9, a=8)
-    assert store.ahead(account) == 2  # a quarter, until more is known
+    assert store.accounts.ahead(account) == 2  # a quarter, until more is known
     _, grants = store.enqueue(new(*(str(number) for number in range(20))), NOW)
     assert len(grants) == 10
-    store.set_ahead(PROVIDER, "a", 4)
+    store.accounts.set_ahead(PROVIDER, "a", 4)
     assert len(store.fill(PROVIDER, NOW)) == 2
-    store.set_accounts([account])  # a process that starts does not forget what was learned
-    assert store.ahead(account) == 4
+    store.accounts.configure([account])  # a process that starts does not forget what was learned
+    assert store.accounts.ahead(account) == 4
     assert used(store) == {"a": 12}
 
 
@@ -535,7 +536,7 @@ def test_account_rests_until_its_time_and_then_works_again(store):
     opened(store, "1")
     store.enqueue(new("2"), NOW)
     assert rest(store, "1.1", "TooMany", NOW + 20) == []
-    (row,) = store.account_rows(PROVIDER)
+    (row,) = store.accounts.rows(PROVIDER, NOW)
     assert (float(row["rest_until"]), row["rest_reason"]) == (NOW + 20, "TooMany")
     assert store.enqueue(new("3"), NOW + 10)[1] == ()
     assert store.claim(NOW + 19)[1] == ()
@@ -548,8 +549,8 @@ def test_account_rests_until_it_is_resumed(store):
     opened(store, "j")
     assert rest(store, "j.1", "OutOfCredit", UNTIL_RESUMED) == []
     assert store.claim(NOW + 300 * DAY)[1] == ()
-    store.resume(PROVIDER, "a")
-    (row,) = store.account_rows(PROVIDER)
+    store.accounts.resume(PROVIDER, "a", NOW)
+    (row,) = store.accounts.rows(PROVIDER, NOW)
     assert "rest_until" not in row
     assert names(store.fill(PROVIDER, NOW)) == ["j.2"]
 
@@ -560,7 +561,7 @@ def test_full_account_rests_only_until_its_next_freed_slot(store):
     store.enqueue(new("3"), NOW)
     assert rest(store, "2.1", "full", NOW + 20) == []
     assert names(store.settle("1.1", "succeeded", NOW + 1, artifact_urls=URLS).grants) == ["2.2", "3.1"]
-    (row,) = store.account_rows(PROVIDER)
+    (row,) = store.accounts.rows(PROVIDER, NOW)
     assert "rest_until" not in row
 
 
@@ -596,7 +597,7 @@ def test_short_rest_does_not_end_a_longer_one(reason, store):
     opened(store, "1", "2", "3")
     rest(store, "1.1", "OutOfCredit", UNTIL_RESUMED)
     rest(store, "2.1", reason, NOW + 20)
-    (row,) = store.account_rows(PROVIDER)
+    (row,) = store.accounts.rows(PROVIDER, NOW)
     assert (float(row["rest_until"]), row["rest_reason"]) == (UNTIL_RESUMED, "OutOfCredit")
     assert store.settle("3.1", "succeeded", NOW + 1, artifact_urls=URLS).grants == ()
 
@@ -606,7 +607,7 @@ def test_accounts_may_be_told_anew_without_waking_who_rests(store):
     rest(store, "j.1", "OutOfCredit", UNTIL_RESUMED)
     have(store, a=5)
     assert store.fill(PROVIDER, NOW) == ()
-    store.resume(PROVIDER, "a")
+    store.accounts.resume(PROVIDER, "a", NOW)
     assert names(store.fill(PROVIDER, NOW)) == ["j.2"]
 
 
@@ -685,7 +686,7 @@ def test_late_success_waits_for_an_attempt_that_is_open_and_saves_the_job_if_tha
     store.open("j.2", NOW)
     assert late(store) == []
     assert store.job("j").state is State.SUBMITTED
-    settled = store.settle("j.2", "failed", NOW, error=ERROR, again_at=NOW, counts=True)
+    settled = store.settle("j.2", "failed", NOW, error=ERROR, again_at=NOW, counts=FAILURE)
     assert names([settled.finish]) == ["j.2"]
     assert settled.grants == ()
     assert store.job("j").artifact_urls == LATE_URLS
@@ -698,7 +699,7 @@ def test_job_saved_by_a_late_success_is_of_the_account_that_made_it(store):
     assert rest(store, "j.1", "Unauthorized", UNTIL_RESUMED) == ["j.2"]
     store.open("j.2", NOW)
     late(store)
-    assert store.settle("j.2", "failed", NOW, error=ERROR, counts=True).finish
+    assert store.settle("j.2", "failed", NOW, error=ERROR, counts=FAILURE).finish
     assert store.job("j").account == made_by
 
 
@@ -743,7 +744,7 @@ def paced(store: Store, per_second: float) -> Account:
         PROVIDER, "a", Secret("x"), 100, "https://x", {}, DEADLINE, 10.0, 60.0, TIMEOUT, 5,
         requests_per_second=per_second,
     )  # fmt: skip
-    store.set_accounts([account])
+    store.accounts.configure([account])
     return account
 
 
@@ -759,22 +760,22 @@ def test_submits_are_granted_at_the_accounts_pace(store):
 def test_polls_and_submits_share_the_accounts_pace(store):
     account = paced(store, 2)
     store.enqueue(new("j"), NOW)
-    assert store.take_turn(account, NOW) == 0.0
-    assert store.take_turn(account, NOW) == pytest.approx(0.5)
+    assert store.accounts.take_turn(PROVIDER, account.name, NOW) == 0.0
+    assert store.accounts.take_turn(PROVIDER, account.name, NOW) == pytest.approx(0.5)
     assert store.enqueue(new("k"), NOW)[1] == ()
     assert names(store.claim(NOW + 0.5)[1]) == ["k.1"]
-    assert store.take_turn(account, NOW + 0.5) > 0
+    assert store.accounts.take_turn(PROVIDER, account.name, NOW + 0.5) > 0
 
 
 def test_account_without_a_pace_is_never_waited_for(store):
     account = paced(store, 0)
-    assert [store.take_turn(account, NOW) for _ in range(100)] == [0.0] * 100
+    assert [store.accounts.take_turn(PROVIDER, account.name, NOW) for _ in range(100)] == [0.0] * 100
 
 
 def test_account_that_nobody_waits_for_spends_nothing_of_its_pace(store):
     account = paced(store, 1)
     store.fill(PROVIDER, NOW)
-    assert store.take_turn(account, NOW) == 0.0
+    assert store.accounts.take_turn(PROVIDER, account.name, NOW) == 0.0
 
 
 # --- claim ---------------------------------------------------------------------------------------------
@@ -1097,7 +1098,7 @@ def test_grant_whose_lease_expired_does_not_hide_the_end_of_a_rest(store):
 def test_busy_seconds_of_an_account_add_up(store):
     opened(store, "j")
     store.settle("j.1", "succeeded", NOW + 12.5, artifact_urls=URLS)
-    (row,) = store.account_rows(PROVIDER)
+    (row,) = store.accounts.rows(PROVIDER, NOW)
     assert float(row["busy_seconds"]) == 12.5
 
 
@@ -1321,7 +1322,7 @@ class Schedule(RuleBasedStateMachine):
 
     @rule(account=st.sampled_from(sorted(SLOTS)))
     def resume(self, account):
-        self.store.resume(PROVIDER, account)
+        self.store.accounts.resume(PROVIDER, account, NOW)
         self.store.fill(PROVIDER, self.now)
 
     @invariant()
@@ -1360,7 +1361,7 @@ class Schedule(RuleBasedStateMachine):
     def teardown(self):
         """Every message is lost and every worker gone: what is due must bring every job to its end."""
         for name in SLOTS:
-            self.store.resume(PROVIDER, name)
+            self.store.accounts.resume(PROVIDER, name, NOW)
         self.store.fill(PROVIDER, self.now)
         for _ in range(50):
             if all(job.state.ended for job in self.store.jobs(self.ids)):

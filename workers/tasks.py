@@ -17,7 +17,6 @@ from celery.worker.request import Request
 
 from orchestrator.broker import (
     ATTEMPT,
-    EXPIRES,
     FINISH,
     GENERATE,
     PHASE,
@@ -106,7 +105,7 @@ class Generate(Task):  # type: ignore[misc]
             options["parent_id"] = options.get("parent_id") or parent.request.id
         result = self.AsyncResult(task_id)
         try:
-            self._record(task_id, args or (), kwargs or {}, options)
+            self._record(task_id, args or (), kwargs or {}, options, capped=not parent)
         except StoreUnavailable:
             raise
         except OrchestratorError as error:
@@ -125,7 +124,7 @@ class Generate(Task):  # type: ignore[misc]
         if phase == REFUSED:
             raise JobFailed(request.get(REASON))
         options = {**request.as_execution_options(), "ignore_result": request.ignore_result or None}
-        self._record(request.id, args, kwargs, options)
+        self._record(request.id, args, kwargs, options, capped=False)
         raise Ignore("recorded")
 
     def _phase(self, phase: str, args: Sequence[Any]) -> Any:
@@ -133,7 +132,7 @@ class Generate(Task):  # type: ignore[misc]
         try:
             if phase == FINISH:
                 return self._finish()
-            self._submit(args[0])
+            self._submit(*args[:2])
         except (Ignore, JobFailed):
             raise
         except Exception as error:
@@ -141,12 +140,8 @@ class Generate(Task):  # type: ignore[misc]
             logger.warning("phase.postponed job=%s phase=%s", self.request.id, phase, exc_info=unforeseen)
         raise Ignore(phase)
 
-    def _submit(self, provider: str) -> None:
-        job_id, number, expires = self.request.id, self.request.get(ATTEMPT), self.request.get(EXPIRES)
-        if expires and datetime.fromisoformat(expires).timestamp() <= flow.clock():
-            flow.expire(job_id, number)
-        else:
-            flow.submit(provider, job_id, number, on_open=self._started)
+    def _submit(self, provider: str, parameters: Mapping[str, Any]) -> None:
+        flow.submit(provider, self.request.id, self.request.get(ATTEMPT), parameters, on_open=self._started)
 
     def after_return(
         self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
@@ -159,7 +154,12 @@ class Generate(Task):  # type: ignore[misc]
             flow.end(task_id, None, str(retval))
 
     def _record(
-        self, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: Mapping[str, Any]
+        self,
+        task_id: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        capped: bool,
     ) -> None:
         provider, parameters, job_options = _asked(args, kwargs)
         if options.get("priority") is not None:
@@ -170,10 +170,12 @@ class Generate(Task):  # type: ignore[misc]
             provider,
             parameters,
             job_options,
+            flow.clock(),
             start_at=_start_at(options),
+            expires_at=_moment(options.get("expires")),
             task_options=task_options(**options),
         )
-        flow.enqueue([job])
+        flow.enqueue([job], capped)
 
     def _started(self) -> None:
         # Celery's own track_started could overwrite the end, where a callback overtakes the submit's reply.
@@ -223,10 +225,14 @@ def _start_at(options: Mapping[str, Any]) -> float:
     """`countdown` and `eta` in unix seconds: they wait in the due list, never in a worker."""
     if options.get("countdown"):
         return flow.clock() + float(options["countdown"])
-    eta = options.get("eta")
-    if isinstance(eta, str):
-        eta = datetime.fromisoformat(eta)
-    return float(maybe_make_aware(eta, app.timezone).timestamp()) if eta else 0.0
+    return _moment(options.get("eta"))
+
+
+def _moment(told: Any) -> float:
+    """Unix seconds of a moment, or of its ISO 8601 text; 0 for none."""
+    if isinstance(told, str):
+        told = datetime.fromisoformat(told)
+    return float(maybe_make_aware(told, app.timezone).timestamp()) if told else 0.0
 
 
 generate: Generate = app.register_task(Generate())

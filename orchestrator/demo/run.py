@@ -106,7 +106,10 @@ def _figures(
         events[word.partition("/")[2]] += count
     moments = store.batch(BATCH)
     window = max(moments.get("ended", 0.0) - moments.get("started", 0.0), 0.001)
-    busy = sum(float(row.get("busy_seconds", 0.0)) for row in store.account_rows(PROVIDER))
+    busy = sum(
+        float(row.get("busy_seconds", 0.0))
+        for row in store.accounts.rows(PROVIDER, orchestrator.flow.clock())
+    )
     refusals = sum(count for word, count in simulator["refused"].items() if word.startswith("429"))
     return [
         ("jobs", _words(Counter(job.state.value for job in jobs))),

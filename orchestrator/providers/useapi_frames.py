@@ -119,8 +119,10 @@ class UseapiFrames(Provider):
     def read_error(self, reply: Reply) -> ProviderError:
         message = _message(reply.body) or reply.text or f"HTTP {reply.status}"
         if reply.status == 429:
-            running = isinstance(reply.body, Mapping) and "runningTasks" in reply.body
-            return (errors.AccountFull if running else errors.TooMany)(message, http_status=429)
+            if isinstance(reply.body, Mapping) and "runningTasks" in reply.body:
+                running = _running(reply.body["runningTasks"])
+                return errors.AccountFull(message, http_status=429, running=running)
+            return errors.TooMany(message, http_status=429)
         if NO_CREDIT in message:
             return errors.OutOfCredit(message, http_status=reply.status)
         if reply.status in REFUSALS:
@@ -153,12 +155,24 @@ class UseapiFrames(Provider):
         rows = body.get("tasks") if isinstance(body, Mapping) else body
         if not isinstance(rows, list):
             raise errors.Malformed("no list of tasks in the body")
-        found = [(row.get("replyRef"), row.get("taskId")) for row in rows if isinstance(row, Mapping)]
-        return {
-            reference: task_id
-            for reference, task_id in found
-            if isinstance(reference, str) and isinstance(task_id, str) and reference and task_id
-        }
+        return _references(rows)
+
+
+def _references(rows: Sequence[Any]) -> dict[str, str]:
+    """replyRef → taskId of the tasks in a list that carry both."""
+    found = [(row.get("replyRef"), row.get("taskId")) for row in rows if isinstance(row, Mapping)]
+    return {
+        reference: task_id
+        for reference, task_id in found
+        if isinstance(reference, str) and isinstance(task_id, str) and reference and task_id
+    }
+
+
+def _running(told: Any) -> dict[str, str] | None:
+    """What `runningTasks` names of ours: e-mail → list of tasks. None where it is no such thing."""
+    if not isinstance(told, Mapping) or not all(isinstance(rows, list) for rows in told.values()):
+        return None
+    return _references([row for rows in told.values() for row in rows])
 
 
 def _headers(account: Account) -> dict[str, str]:

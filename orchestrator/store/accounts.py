@@ -19,7 +19,7 @@ class Accounts:
         self._link = link
 
     def configure(self, accounts: Iterable[Account]) -> None:
-        """Make the providers' accounts exactly these; what a person changed since, and their rests, are kept."""
+        """Make the providers' accounts exactly these; rests, and what a person changed since, are kept."""
         by_provider: dict[str, list[Account]] = {}
         for account in accounts:
             by_provider.setdefault(account.provider, []).append(account)
@@ -67,29 +67,26 @@ class Accounts:
         return sorted(self._link.call(lambda: self._link.client.smembers(f"{PREFIX}accounts:{provider}")))
 
     def rows(self, provider: str, now: float) -> list[dict[str, Any]]:
-        """Every account of a provider: its hash, with `provider`, `name`, `used`, `today` and `changed`.
+        """How the accounts of a provider stand, by name: their hashes, and beside these
 
-        `today`: generations of the last 24 hours, counted where there is a daily cap.
+        `provider`, `name`, `changed` (limits that a person changed), `used` (slots), `slots` (that it takes
+        now, rests apart), `today` (generations of the last 24 hours, counted where there is a daily cap) and
+        `turn_in` (seconds until its pace has a request left).
         """
-        names = self.names(provider)
-        with self._link.client.pipeline(transaction=False) as pipeline:
-            for name in names:
-                pipeline.hgetall(_key(provider, name))
-                pipeline.zcard(f"{PREFIX}slots:{provider}/{name}")
-                pipeline.zcount(f"{PREFIX}day:{provider}/{name}", now - 86_400, "+inf")
-                pipeline.hkeys(f"{PREFIX}changed:{provider}/{name}")
-            replies = self._link.call(pipeline.execute)
-        rows = zip(names, replies[::4], replies[1::4], replies[2::4], replies[3::4], strict=True)
         return [
             {
+                **dict(zip(fields[::2], fields[1::2], strict=True)),
                 "provider": provider,
                 "name": name,
-                **row,
-                "used": used,
-                "today": today,
                 "changed": sorted(changed),
+                "used": used,
+                "slots": slots,
+                "today": today,
+                "turn_in": float(turn_in),
             }
-            for name, row, used, today, changed in rows
+            for name, fields, changed, used, slots, today, turn_in in self._link.step(
+                "accounts", provider, now
+            )
         ]
 
     def holders(self, provider: str, account: str) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import JobNotFound, QueueFull
-from orchestrator.models import CLAIM_PUSH_SECONDS, Attempt, Job, Message, NewJob, State, attempt_id
+from orchestrator.models import CLAIM_PUSH_SECONDS, Attempt, Job, Message, NewJob, State, Tries, attempt_id
 from orchestrator.store import records
 from orchestrator.store.link import PREFIX, WAIT_SLICE_SECONDS, Link
 
@@ -29,9 +29,8 @@ class Opened:
 
     account: str
     parameters: Mapping[str, Any]
-    failures: Mapping[str, int]  # of the job so far, by class
+    tries: Tries
     max_jobs: int  # of the account, as it is now
-    max_attempts: int | None  # the job's own budget of failures; None: the account's
     refused: bool  # its content was refused by moderation before: it must not be sent
 
 
@@ -108,13 +107,12 @@ class Jobs:
         row = self._link.step("open", attempt, now, content)
         if not row:
             return None
-        account, parameters, failures, max_jobs, max_attempts, refused = row
+        account, parameters, failures, most, max_jobs, refused = row
         return Opened(
             account=account,
             parameters=json.loads(parameters),
-            failures=json.loads(failures or "{}"),
+            tries=records.tries(failures, most),
             max_jobs=max_jobs,
-            max_attempts=int(max_attempts) if max_attempts else None,
             refused=bool(refused),
         )
 
@@ -150,8 +148,8 @@ class Jobs:
         """Close an attempt, once. `again_at` None: the job is finished; else it lines up again then.
 
         `counts`: the class of failure it counts as. `means`: what it tells of the account: full, too many or
-        moderated. `listed`: what the provider says it runs of ours, attempt → upstream id; where the account is
-        full, `rest_until` is when to try whether it still is.
+        moderated. `listed`: what the provider says it runs of ours, attempt → upstream id; where the account
+        is full, `rest_until` is when to try whether it still is.
         """
         word, finish, grants = self._link.step(
             "settle",
@@ -307,7 +305,7 @@ class Jobs:
     def wait_ended(self, job_id: str, timeout: float | None) -> Job | None:
         """The job once it has ended, pushed by Redis; None after `timeout` seconds."""
         give_up_at = None if timeout is None else time.monotonic() + timeout
-        with self._link.client.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
+        with self._link.client.pubsub(ignore_subscribe_messages=True) as pubsub:
             self._link.call(lambda: pubsub.subscribe(f"{PREFIX}ended:{job_id}"))
             while not (job := self.job(job_id)).ended_at:
                 patience = _patience(give_up_at)

@@ -76,6 +76,10 @@ class Lanes:
             lanes.append(Lane(name, float(served), int(count), share))
         return lanes
 
+    def of(self, batch: str) -> list[str]:
+        """Every lane that jobs of a batch waited in."""
+        return sorted(self._link.call(lambda: self._link.client.smembers(f"{PREFIX}lanes-of:{batch}")))
+
     def rank(self, lane: str, job_id: str) -> int | None:
         """How many of its lane are before a job; None where it is not in it."""
         place: int | None = self._link.call(lambda: self._link.client.zrank(f"{PREFIX}lane:{lane}", job_id))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.models import Account, Attempt, Job, Message, NewJob, State
+from orchestrator.models import Account, Attempt, Job, Message, NewJob, State, Tries
 
 
 def limits(account: Account) -> dict[Any, Any]:
@@ -91,6 +91,10 @@ def job(job_id: str, row: Mapping[str, str], due_at: float | None) -> Job:
     )
 
 
+def tries(failures: str, most: str) -> Tries:
+    return Tries(json.loads(failures or "{}"), int(most) if most else None)
+
+
 def attempt(attempt: str, row: Mapping[str, str]) -> Attempt:
     return Attempt(
         id=attempt,
@@ -99,9 +103,11 @@ def attempt(attempt: str, row: Mapping[str, str]) -> Attempt:
         provider=row["provider"],
         account=row["account"],
         state=row["state"],
-        failures=json.loads(row.get("failures") or "{}"),
+        tries=tries(row.get("failures", ""), row.get("max_attempts", "")),
         timing=row.get("timing", row["provider"] + "/"),
+        granted_at=float(row.get("granted", 0)),
         opened_at=float(row.get("opened", 0)),
+        closed_at=float(row.get("closed", 0)),
         submitted_at=float(row.get("submitted", 0)),
         looked_at=float(row.get("looked", 0)),
         deadline_at=float(row.get("deadline", 0)),

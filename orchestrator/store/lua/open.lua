@@ -1,8 +1,8 @@
 -- Opens a granted attempt, for one caller only. ARGV: attempt, now, content (hash of what moderation judges)
--- Gives {account, parameters, failures so far, slots of the account, budget of the job ('' for the account's),
--- 1 where the content was refused before}, or nothing where the attempt is not (any more) to be submitted.
+-- Gives {account, parameters, failures so far, how many there may be ('' as the account says), slots of the
+-- account, 1 where the content was refused before}, or nothing where the attempt is not (any more) to be submitted.
 local attempt, now = ARGV[1], tonumber(ARGV[2])
-local held = redis.call('HMGET', attempt_key(attempt), 'state', 'job', 'provider', 'account', 'failures')
+local held = redis.call('HMGET', attempt_key(attempt), 'state', 'job', 'provider', 'account', 'failures', 'max_attempts')
 if held[1] ~= 'granted' then return false end
 local id, provider, account = held[2], held[3], held[4]
 
@@ -19,18 +19,18 @@ if not redis.call('ZSCORE', slots_key(provider, account), attempt) then
   return take_back('account:' .. provider .. '/' .. account)
 end
 
-local job = redis.call('HMGET', job_key(id), 'parameters', 'max_attempts', 'even_if_moderated', 'batch')
+local job = redis.call('HMGET', job_key(id), 'parameters', 'even_if_moderated', 'batch')
 local limits = limits_of(provider, account, 'deadline_seconds', 'timeout_seconds', 'max_jobs')
 local function opened(refused)
-  return {account, job[1], held[5], tonumber(limits[3]), job[2] or '', refused}
+  return {account, job[1], held[5] or '', held[6] or '', tonumber(limits[3]), refused}
 end
 
-if not job[3] and redis.call('EXISTS', refused_key(provider, ARGV[3])) == 1 then return opened(1) end
+if not job[2] and redis.call('EXISTS', refused_key(provider, ARGV[3])) == 1 then return opened(1) end
 local deadline = now + tonumber(limits[1])
 redis.call('HSET', attempt_key(attempt), 'state', 'open', 'opened', now, 'deadline', deadline, 'content', ARGV[3])
 redis.call('ZADD', slots_key(provider, account), deadline + LEASE_GRACE, attempt)
 redis.call('ZADD', DUE, now + tonumber(limits[2]) + REPLY_GRACE, 'job:' .. id)
 set_state(id, 'submitted')
 count(provider, 'submits')
-if job[4] ~= '' then redis.call('HSETNX', batch_key(job[4]), 'started', now) end
+if job[3] ~= '' then redis.call('HSETNX', batch_key(job[3]), 'started', now) end
 return opened(0)

@@ -43,8 +43,8 @@ local function load_of(provider, account, now)
   return used, limit
 end
 
--- Takes one request from the account's pace. Gives 0, or the seconds until there is one.
-local function take_turn(provider, account, now)
+-- Seconds until the account's pace has a request left, and when the next would be if it were taken.
+local function turn_of(provider, account, now)
   local known = limits_of(provider, account, 'requests_per_second', 'burst', 'next_request')
   local per_second = tonumber(known[1] or '0')
   if per_second <= 0 then return 0 end
@@ -52,9 +52,16 @@ local function take_turn(provider, account, now)
   if burst < 1 then burst = math.max(per_second, 1) end
   local next_request = math.max(tonumber(known[3] or '0'), now)
   local wait = next_request - now - (burst - 1) / per_second
-  if wait > 0 then return wait end
-  redis.call('HSET', account_key(provider, account), 'next_request', next_request + 1 / per_second)
-  return 0
+  return math.max(wait, 0), next_request + 1 / per_second
+end
+
+-- Takes one request from the account's pace. Gives 0, or the seconds until there is one.
+local function take_turn(provider, account, now)
+  local wait, next_request = turn_of(provider, account, now)
+  if wait <= 0 and next_request then
+    redis.call('HSET', account_key(provider, account), 'next_request', next_request)
+  end
+  return wait
 end
 
 -- Of several providers, the job is from now on the one's that serves it.
@@ -71,7 +78,11 @@ local function grant(id, provider, account, now, grants)
   local attempt = id .. '.' .. redis.call('HINCRBY', job_key(id), 'attempts', 1)
   redis.call('HSET', job_key(id), 'account', account)
   redis.call('HSET', attempt_key(attempt), 'job', id, 'provider', provider, 'account', account,
-    'state', 'granted', 'granted', now, 'failures', job_field(id, 'failures') or '')
+    'state', 'granted', 'granted', now)
+  for _, name in ipairs({'failures', 'max_attempts'}) do
+    local value = job_field(id, name)
+    if value then redis.call('HSET', attempt_key(attempt), name, value) end
+  end
   redis.call('ZADD', slots_key(provider, account), now + UNSET_DEADLINE, attempt)
   if tonumber(account_field(provider, account, 'max_per_day') or '0') > 0 then
     redis.call('ZADD', day_key(provider, account), now, attempt)

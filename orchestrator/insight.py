@@ -1,0 +1,233 @@
+"""Why a job waits, and when a batch will end: read from what Redis knows, changing nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import forecast
+from orchestrator.errors import NotFound
+from orchestrator.models import Attempt, Job, State, attempt_id
+
+if TYPE_CHECKING:
+    from orchestrator.store import Store
+    from orchestrator.store.lanes import Lane
+
+ENOUGH_JOBS = 10  # of a batch, before its own slot-seconds are believed
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The one gate that holds a job. Moments are unix seconds."""
+
+    gate: (
+        str  # ended collecting provider uncertain message start backoff paused accounts rest slots pace next
+    )
+    text: str
+    since: float
+    opens_at: float | None = None  # about; None: nobody can say
+    before: int | None = None  # about how many jobs are served before it
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """When a batch will end. Moments are unix seconds."""
+
+    batch: str
+    remaining: int
+    slots: float  # that serve it now, those of other batches included
+    slot_seconds: float | None  # measured, per job; None: nothing has ended yet
+    ends_at: float | None
+    with_more: dict[int, float]  # more accounts like these → when it would end
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Insight:
+    """Thread-safe."""
+
+    store: Store
+    clock: Callable[[], float]  # unix seconds
+
+    def explain(self, job_id: str) -> Explanation:
+        """What a job waits for. Raises: JobNotFound."""
+        job = self.store.job(job_id)
+        attempt = self.store.attempt(attempt_id(job.id, job.attempts)) if job.attempts else None
+        if job.state.ended:
+            return Explanation("ended", f"it is over: {job.state.value}", job.ended_at or job.created_at)
+        if job.state is State.COLLECTING:
+            return Explanation("collecting", _collecting(job), _since(job, attempt), job.due_at)
+        if job.state is State.SUBMITTED and attempt:
+            return _at_the_provider(job, attempt)
+        if attempt and attempt.state == "granted":
+            text = f"it has a slot of {attempt.account}, and the message to submit it is on its way"
+            return Explanation("message", text, attempt.granted_at, job.due_at, 0)
+        rank = self.store.lanes.rank(job.lane, job.id)
+        if rank is None:
+            return _not_in_line(job, attempt)
+        return self._in_line(job, _since(job, attempt), rank)
+
+    def forecast(self, batch: str, more: Sequence[int] = (1, 2, 4)) -> Forecast:
+        """When a batch will end from measured slot-seconds, and with so many more accounts.
+
+        Raises: NotFound.
+        """
+        counts = self.store.batch(batch)
+        if not counts:
+            raise NotFound(f"no batch {batch!r}: nothing of that name is known")
+        now = self.clock()
+        ended = sum(counts.get(state.value, 0) for state in State if state.ended)
+        remaining = int(counts["total"] - ended)
+        pools = sorted({pool for lane in self.store.lanes.of(batch) for pool in _pools(lane)})
+        rows = [row for pool in pools for row in self._rows(pool)]
+        seconds = self._slot_seconds(counts, rows)
+        able = [row for row in rows if _opens_at(row, now) is None]
+        slots = sum(_takes(row, seconds) for row in able)
+        notes = _notes(batch, rows, able, remaining, self.store.lanes.paused(), now)
+        if seconds is None or not remaining:
+            return Forecast(batch, remaining, slots, seconds, None, {}, notes)
+        lanes = [lane for pool in pools for lane in self.store.lanes.waiting_for(pool)]
+        mine = remaining * seconds
+        share = sum(lane.share for lane in lanes if _is_of(lane, batch)) or 1.0
+        others = [(lane.waiting * seconds, lane.share) for lane in lanes if not _is_of(lane, batch)]
+        of_one = slots / len(able) if able else 0.0
+
+        def ends(accounts: int) -> float | None:
+            lasts = forecast.seconds_to_end(mine, share, others, slots + accounts * of_one)
+            return None if lasts is None else now + lasts + seconds / 2
+
+        with_more = {count: moment for count in more if (moment := ends(count)) is not None}
+        return Forecast(batch, remaining, slots, seconds, ends(0), with_more, notes)
+
+    def _in_line(self, job: Job, since: float, rank: int) -> Explanation:
+        now, paused = self.clock(), self.store.lanes.paused()
+        pools = _pools(job.lane)
+        if f"batch:{job.batch}" in paused:
+            text = f"its batch is paused: `orchestrator resume batch {job.batch}`"
+            return Explanation("paused", text, since, None, rank)
+        providers = {pool.partition("/")[0] for pool in pools}
+        held = [each for each in providers if f"provider:{each}" in paused]
+        if len(held) == len(providers):
+            text = f"{' and '.join(held)} is paused: `orchestrator resume provider {held[0]}`"
+            return Explanation("paused", text, since, None, rank)
+        rows = [row for pool in pools if pool.partition("/")[0] not in held for row in self._rows(pool)]
+        lanes = [lane for pool in pools for lane in self.store.lanes.waiting_for(pool)]
+        before = forecast.served_before(
+            job.lane, rank, [(lane.name, lane.served, lane.waiting, lane.share) for lane in lanes]
+        )
+        if not rows:
+            text = f"no account serves {job.target}: is it in the accounts file of the workers?"
+            return Explanation("accounts", text, since, None, before)
+        able = [row for row in rows if _opens_at(row, now) is None]
+        if not able:
+            first = min(rows, key=lambda row: _opens_at(row, now) or 0.0)
+            return Explanation("rest", _resting(first, len(rows)), since, _opens_at(first, now), before)
+        free = [row for row in able if row["used"] < row["slots"]]
+        seconds = self._slot_seconds({}, rows)
+        if not free:
+            slots = sum(row["slots"] for row in able)
+            rate = sum(_takes(row, seconds) for row in able) / seconds if seconds else 0.0
+            opens_at = now + (before + 1) / rate if rate > 0 else None
+            return Explanation(
+                "slots", f"all {slots} slots that it may have are in use", since, opens_at, before
+            )
+        turn_in = min(row["turn_in"] for row in free)
+        if turn_in > 0:
+            text = (
+                f"the pace of {free[0]['name']} ({float(free[0]['requests_per_second']):g} requests a second)"
+            )
+            return Explanation("pace", text, since, now + turn_in, before)
+        return Explanation("next", "a slot is free: the ticker grants it within a second", since, now, before)
+
+    def _rows(self, pool: str) -> list[dict[str, Any]]:
+        provider, _, account = pool.partition("/")
+        rows = self.store.accounts.rows(provider, self.clock())
+        return [row for row in rows if account in ("", row["name"])]
+
+    def _slot_seconds(self, batch: dict[str, float], rows: Sequence[dict[str, Any]]) -> float | None:
+        """Seconds of a slot that one ended job took, its failed attempts included."""
+        ended = batch.get("succeeded", 0) + batch.get("failed", 0)
+        if ended >= ENOUGH_JOBS and batch.get("busy_seconds"):
+            return batch["busy_seconds"] / ended
+        counts = self.store.counts()
+        providers = {row["provider"] for row in rows}
+        ended = sum(counts.get(f"{each}/{word}", 0) for each in providers for word in ("succeeded", "failed"))
+        busy = sum(float(row.get("busy_seconds", 0)) for row in rows)
+        return busy / ended if ended and busy else None
+
+
+def _pools(lane: str) -> list[str]:
+    return lane.partition("|")[0].split("+")
+
+
+def _is_of(lane: Lane, batch: str) -> bool:
+    return lane.owner.rpartition("/")[2] == batch
+
+
+def _since(job: Job, attempt: Attempt | None) -> float:
+    return attempt.closed_at if attempt and attempt.closed_at else job.created_at
+
+
+def _opens_at(row: dict[str, Any], now: float) -> float | None:
+    """When an account takes work again; None: it does now."""
+    until = float(row.get("rest_until") or 0)
+    if until > now:
+        return until
+    cap = int(row.get("max_per_day") or 0)
+    return now + 86_400 if cap and row["today"] >= cap else None
+
+
+def _takes(row: dict[str, Any], seconds: float | None) -> float:
+    """How many slots of an account can be in use: no more than its pace fills."""
+    pace = float(row.get("requests_per_second") or 0)
+    return min(row["slots"], pace * seconds) if pace and seconds else float(row["slots"])
+
+
+def _resting(row: dict[str, Any], accounts: int) -> str:
+    whose = (
+        f"{row['name']} rests"
+        if accounts == 1
+        else f"all {accounts} accounts rest, {row['name']} the shortest"
+    )
+    return f"{whose} ({row.get('rest_reason') or 'its daily cap is reached'})"
+
+
+def _collecting(job: Job) -> str:
+    return f"its pictures are fetched and kept ({job.collect_failures} times in vain so far)"
+
+
+def _at_the_provider(job: Job, attempt: Attempt) -> Explanation:
+    opened, looks = attempt.opened_at, job.due_at
+    if not attempt.upstream_id:
+        text = f"its submit to {attempt.account} is under way, or is not repeated until it is known"
+        return Explanation("uncertain", text, opened, min(looks or attempt.deadline_at, attempt.deadline_at))
+    text = f"{attempt.account} of {job.provider} works on it; without an outcome it is lost at its deadline"
+    return Explanation("provider", text, opened, attempt.deadline_at)
+
+
+def _not_in_line(job: Job, attempt: Attempt | None) -> Explanation:
+    if attempt is None:
+        return Explanation("start", "it was enqueued for later", job.created_at, job.due_at)
+    text = f"it waits after failure {job.failures}, {(job.error or {}).get('kind', 'unknown')}"
+    return Explanation("backoff", text, _since(job, attempt), job.due_at)
+
+
+def _notes(
+    batch: str, rows: Sequence[dict[str, Any]], able: Sequence[dict[str, Any]], remaining: int,
+    paused: set[str], now: float,
+) -> tuple[str, ...]:  # fmt: skip
+    notes = [f"{row['name']} is left out: {_resting(row, 1)}" for row in rows if row not in able]
+    if f"batch:{batch}" in paused:
+        notes.append("the batch is paused")
+    notes += [
+        f"{each} is paused"
+        for each in sorted({row["provider"] for row in rows})
+        if f"provider:{each}" in paused
+    ]
+    caps = [
+        int(row.get("max_per_day") or 0) - row["today"] for row in able if int(row.get("max_per_day") or 0)
+    ]
+    if caps and len(caps) == len(able) and sum(caps) < remaining:
+        notes.append(f"the daily caps admit {sum(caps)} more now: the rest takes longer than this says")
+    return tuple(notes)

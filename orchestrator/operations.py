@@ -1,0 +1,170 @@
+"""What a person tells the running product: limits, pauses, weights, dead letters."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import Invalid, NotFound
+from orchestrator.models import Job
+from orchestrator.retry import UNTIL_RESUMED
+from orchestrator.settings import number_fault
+
+if TYPE_CHECKING:
+    from orchestrator.broker import Broker
+    from orchestrator.store import Store
+
+KINDS = ("account", "provider", "batch")
+PAUSED = "paused"  # why an account rests that a person paused
+LIMITS = (
+    "max_jobs requests_per_second burst max_per_day weight queue_ahead deadline_seconds max_moderated "
+    "max_moderated_share"
+).split()
+WEIGHTS = (0.01, 1000.0)
+DEAD_PER_CALL = 100
+
+logger = logging.getLogger("orchestrator")
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which dead letters; what is empty leaves none out."""
+
+    provider: str = ""
+    error: str = ""  # class of the failure, such as Moderated
+    batch: str = ""
+    after: float = 0.0  # failed after; unix seconds
+    before: float | None = None  # failed before; unix seconds
+    jobs: Collection[str] = ()  # ids
+
+    def takes(self, job: Job) -> bool:
+        """Whether a failed job is one of them, its moment apart."""
+        return (
+            self.provider in ("", job.provider)
+            and self.batch in ("", job.batch)
+            and (not self.jobs or job.id in self.jobs)
+            and (not self.error or self.error.casefold() == failure_of(job).casefold())
+        )
+
+
+def failure_of(job: Job) -> str:
+    """The class of failure that ended a job."""
+    return str(job.error["kind"]) if job.error else "CollectFailed"
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Every verb is safe to call twice, while everything runs. Names that are not known raise NotFound."""
+
+    store: Store
+    broker: Broker
+    clock: Callable[[], float]  # unix seconds
+    providers: Collection[str]
+
+    def account(self, name: str) -> tuple[str, str]:
+        """(provider, account) of `<provider>/<account>`, or of an account's name that is the only one."""
+        provider, slash, account = name.rpartition("/")
+        known = [(each, found) for each in self.providers for found in self.store.accounts.names(each)]
+        found = [pair for pair in known if pair[1] == account and (not slash or pair[0] == provider)]
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join("/".join(pair) for pair in (found or known)) or "none"
+        trouble = f"several accounts are named {name!r}: say" if found else f"no account {name!r}; known are:"
+        raise NotFound(f"{trouble} {names}")
+
+    def set_limits(self, account: str, limits: Mapping[str, float | None]) -> None:
+        """Change an account's limits. It lasts over restarts; None: as its accounts file says.
+
+        Raises: Invalid with every fault.
+        """
+        faults = [fault for name, value in limits.items() if (fault := _limit_fault(name, value))]
+        if faults:
+            raise Invalid("; ".join(faults))
+        provider, name = self.account(account)
+        self.store.accounts.change(provider, name, limits)
+        self.broker.submit(self.store.fill(provider, self.clock()))
+        told = " ".join(f"{limit}={value}" for limit, value in limits.items())
+        logger.info("account.changed provider=%s account=%s %s", provider, name, told)
+
+    def pause(self, kind: str, name: str) -> None:
+        """Begin nothing more at an account or a provider, or of a batch; what is open goes on."""
+        if kind == "account":
+            provider, account = self.account(name)
+            self.store.accounts.rest(
+                provider, account, self.clock(), UNTIL_RESUMED, PAUSED, "paused by a person"
+            )
+        else:
+            self.store.lanes.pause(kind, self._known(kind, name), self.clock())
+        logger.info("%s.paused name=%s", kind, name)
+
+    def resume(self, kind: str, name: str) -> None:
+        """Let it go on. An account's rest ends, and what was learned to its disadvantage is forgotten."""
+        if kind == "account":
+            grants = self.store.accounts.resume(*self.account(name), self.clock())
+        else:
+            grants = self.store.lanes.resume(kind, self._known(kind, name), self.clock())
+        self.broker.submit(grants)
+        logger.info("%s.resumed name=%s", kind, name)
+
+    def in_flight(self, kind: str, name: str) -> int:
+        """How much is still open: attempts; of a batch, jobs that are neither waiting nor over."""
+        if kind == "batch":
+            counts = self.store.batch(self._known(kind, name))
+            return int(counts.get("submitted", 0) + counts.get("collecting", 0))
+        provider, account = self.account(name) if kind == "account" else (self._known(kind, name), "")
+        rows = self.store.accounts.rows(provider, self.clock())
+        return sum(row["used"] for row in rows if account in ("", row["name"]))
+
+    def weigh(self, kind: str, name: str, weight: float) -> None:
+        """Give a `batch` or a `tenant` so many times the share of one of weight 1. Raises: Invalid."""
+        low, high = WEIGHTS
+        if not low <= weight <= high:
+            raise Invalid(f"weight is {weight!r}; it must be from {low:g} to {high:g}")
+        self.store.lanes.weigh(f"{name}/" if kind == "tenant" else name, weight)
+
+    def dead(self, which: Filter) -> Iterator[tuple[Job, float]]:
+        """The dead letters and when each failed (unix seconds), oldest first."""
+        ids = self.store.dead.ids(self.clock(), which.after, which.before)
+        for first in range(0, len(ids), DEAD_PER_CALL):
+            chunk = dict(ids[first : first + DEAD_PER_CALL])
+            for job in self.store.jobs(list(chunk)):
+                if which.takes(job):
+                    yield job, chunk[job.id]
+
+    def replay(self, which: Filter, even_if_moderated: bool = False) -> int:
+        """Let dead letters run again, each once, under their ids. Gives how many.
+
+        Interrupted, those not yet replayed are still dead letters. One whose pictures were made, but not
+        kept, is only collected again.
+        """
+        replayed = 0
+        for ids in self._chunks(which):
+            done = self.store.dead.replay(ids, self.clock(), even_if_moderated)
+            self.broker.submit(done.grants)
+            self.broker.finish(done.finishes)
+            replayed += done.count
+        return replayed
+
+    def purge(self, which: Filter) -> int:
+        """Give dead letters up: they stay failed, and their records expire. Gives how many there were."""
+        return sum(self.store.dead.purge(ids) for ids in self._chunks(which))
+
+    def _chunks(self, which: Filter) -> Iterator[Sequence[str]]:
+        ids = [job.id for job, _ in self.dead(which)]
+        for first in range(0, len(ids), DEAD_PER_CALL):
+            yield ids[first : first + DEAD_PER_CALL]
+
+    def _known(self, kind: str, name: str) -> str:
+        if kind == "provider" and name not in self.providers:
+            raise NotFound(f"no provider {name!r}; known are: {', '.join(sorted(self.providers))}")
+        if kind == "batch" and not self.store.batch(name):
+            raise NotFound(f"no batch {name!r}: nothing of that name is known")
+        return name
+
+
+def _limit_fault(name: str, value: float | None) -> str:
+    if name not in LIMITS:
+        return f"{name!r} is no limit that can be changed; known are {', '.join(LIMITS)}"
+    return "" if value is None else number_fault(name, value)
