@@ -186,7 +186,7 @@ def test_an_account_without_credit_rests_and_the_job_waits_for_it(client, previe
 
 
 def rest_reason(client: Orchestrator, account: str) -> str | None:
-    rows = {row["name"]: row for row in client.flow.store.accounts.rows(PREVIEW, time.time())}
+    rows = {row["name"]: row for row in client.flow.store.accounts.rows(PREVIEW, client.flow.clock())}
     return rows[account].get("rest_reason")
 
 

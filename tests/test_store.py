@@ -25,9 +25,11 @@ from hypothesis.stateful import (
 from orchestrator.errors import JobNotFound, StoreUnavailable
 from orchestrator.local.processes import free_port
 from orchestrator.local.valkey import EmbeddedServer
-from orchestrator.models import Account, Message, NewJob, Secret, State
+from orchestrator.models import CLAIM_PUSH_SECONDS, Account, Message, NewJob, Secret, State
 from orchestrator.retry import UNTIL_RESUMED
-from orchestrator.store import CLAIM_LIMIT, CLAIM_PUSH_SECONDS, SAMPLE_SIZE, WAIT_SLICE_SECONDS, Store
+from orchestrator.store import Store
+from orchestrator.store.jobs import CLAIM_LIMIT, SAMPLE_SIZE
+from orchestrator.store.link import WAIT_SLICE_SECONDS
 
 PROVIDER = "useapi_frames"
 TIMING = f"{PROVIDER}/frames"
