@@ -6,6 +6,7 @@ import signal
 
 import click
 
+from bench.workloads.contender import contender
 from bench.workloads.slots import slots
 
 
@@ -19,7 +20,7 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-for each in (slots,):
+for each in (slots, contender):
     main.add_command(each)
 
 if __name__ == "__main__":
