@@ -7,6 +7,7 @@ import signal
 import click
 
 from bench.workloads.contender import contender
+from bench.workloads.fairness import fairness
 from bench.workloads.slots import slots
 
 
@@ -20,7 +21,7 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-for each in (slots, contender):
+for each in (slots, contender, fairness):
     main.add_command(each)
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 
 from bench.sampler import Sample, backlog_until, utilisation
 from bench.usage import Row, read_ps, read_stat, usage_of
+from bench.workloads.fairness import freed_until_started
 from tests.conftest import REPOSITORY
 
 
@@ -51,6 +52,10 @@ def test_utilisation_is_what_was_held_of_a_window_from_the_first_submit() -> Non
     assert utilisation(samples, 4, 100.5, 102.5, foreign=True) == pytest.approx((8 + 2) / 8)
     assert utilisation(samples, 4, 100.0, 100.0) is None
     assert backlog_until(samples[:1], 9) is None
+
+
+def test_slots_are_counted_until_the_small_batch_has_all_it_needs() -> None:
+    assert freed_until_started(10.0, [10.5, 12.0], [9.0, 10.0, 11.0, 11.5, 12.5]) == 5
 
 
 def test_usage_is_read_from_proc_and_from_ps() -> None:
