@@ -8,7 +8,9 @@ import click
 
 from bench.workloads.contender import contender
 from bench.workloads.fairness import fairness
+from bench.workloads.polling import polling
 from bench.workloads.slots import slots
+from bench.workloads.waiting import waiting
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,7 +23,7 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-for each in (slots, contender, fairness):
+for each in (slots, contender, fairness, waiting, polling):
     main.add_command(each)
 
 if __name__ == "__main__":
