@@ -9,7 +9,7 @@ READY := .venv/ready
 USABLE := $(shell test "$$(cat $(READY) 2>/dev/null)" = "$$(pwd -P)" && \
 	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes)
 
-.PHONY: help demo test lint format lock clean
+.PHONY: help demo bench test lint format lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -17,6 +17,9 @@ help: ## show this list
 
 demo: $(READY) ## run the main job for real, on this machine alone (ARGS="--exit" stops at the end)
 	@$(BIN)/orchestrator demo $(ARGS)
+
+bench: $(READY) ## measure the product on this machine (ARGS="slots --jobs 200"; --help lists them)
+	@$(BIN)/python -m bench $(ARGS)
 
 test: lint ## every check, then the tests (ARGS goes to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
@@ -40,7 +43,7 @@ lock: ## write requirements.lock again from pyproject.toml, with uv (ARGS="--upg
 clean: ## remove .venv, caches and the pictures of the demo; jobs and artifacts stay
 	@rm -rf .venv build dist *.egg-info htmlcov .coverage demo-output
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	@find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	@find $(PACKAGES) bench tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(READY): requirements.lock pyproject.toml deploy/bootstrap.sh
 	@sh deploy/bootstrap.sh

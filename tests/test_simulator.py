@@ -22,6 +22,7 @@ import requests
 from flask import Flask
 
 from orchestrator.simulator.apis.useapi_frames import UseapiFrames
+from orchestrator.simulator.contender import AGAIN_SECONDS
 from orchestrator.simulator.control import Control
 from orchestrator.simulator.courier import Courier
 from orchestrator.simulator.engine import Engine
@@ -665,6 +666,32 @@ def test_stats_count_what_happened(sim: Sim) -> None:
     assert sim.call("GET", "/__stats__").json()["total"] == stats
 
 
+def test_stats_tell_refusals_and_ends_by_account(sim: Sim) -> None:
+    sim.ended(sim.accepted("a lake", maxJobs=1))
+    sim.accepted("a hill [forever]", email="b@example.com")
+    for _ in range(2):
+        sim.create("a lake", email="b@example.com", maxJobs=1)
+    sim.create("a lake [credits]", email="b@example.com")
+    sim.create("")
+    stats = sim.stats()
+    assert stats["refused"] == {"429A": 2, "412": 1, "400": 1}
+    assert stats["refused_by_account"] == {"b@example.com": {"429A": 2, "412": 1}}
+    assert stats["ended_by_account"] == {EMAIL: 1}
+
+
+def test_stats_tell_how_long_slots_were_held_so_far(sim: Sim) -> None:
+    sim.accepted("a lake [forever]")
+    sim.control(foreign={"email": EMAIL, "seconds": 500})
+    before = sim.call("GET", "/__stats__").json()
+    time.sleep(GENERATION)
+    after = sim.call("GET", "/__stats__").json()
+    passed = after["now"] - before["now"]
+    for whose in ("ours", "foreign"):
+        held = [each["total"]["held_seconds"][whose] for each in (before, after)]
+        assert held[1] - held[0] == pytest.approx(passed, abs=0.002)
+    assert after["total"]["busy_seconds"] == after["total"]["foreign_busy_seconds"] == 0
+
+
 def test_stats_tell_how_fast_a_freed_slot_of_a_full_account_is_filled(sim: Sim) -> None:
     for _ in range(2):
         sim.ended(sim.accepted("a lake"))
@@ -721,8 +748,65 @@ def test_foreign_tasks_take_slots_but_are_nobodys(sim: Sim) -> None:
     assert len(over) == 5 and not any(task["artifacts"] for task in over)
 
 
+def test_contender_takes_what_is_free_and_never_more(sim: Sim) -> None:
+    ours = sim.accepted("a lake [forever]", replyRef="ours")
+    sim.control(contender={"email": EMAIL, "tasks": 9, "seconds": 5})
+    refused = sim.create("a hill")
+    running = refused.json()["runningTasks"][EMAIL]
+    assert refused.status_code == 429 and len(running) == 5
+    assert [task["taskId"] for task in running if "replyRef" in task] == [ours["taskId"]]
+    eventually(lambda: sim.stats()["ended_by_account"].get(EMAIL, 0) >= 8)
+    stats = sim.stats()
+    assert (stats["accepted"], stats["tasks"], stats["busy_seconds"]) == (1, {"RUNNING": 1}, 0)
+    assert stats["foreign_busy_seconds"] >= 8 * GENERATION
+    assert len(sim.call("GET", "/scheduler").json()) == 1
+
+
+def test_contender_competes_for_each_slot_that_becomes_free(sim: Sim) -> None:
+    sim.control(contender={"email": EMAIL, "tasks": 4, "seconds": 5})
+
+    def both_had_slots() -> bool:
+        sim.create("a lake")
+        stats = sim.stats()
+        ours = stats["tasks"].get("SUCCEEDED", 0)
+        return ours >= 10 and stats["ended_by_account"][EMAIL] - ours >= 10
+
+    eventually(both_had_slots)
+    stats = sim.stats()
+    assert stats["max_concurrent"] == {EMAIL: 5}
+    assert stats["refused_by_account"][EMAIL]["429A"] > 0
+
+
+def test_contender_holds_what_it_was_told_last_until_it_is_told_to_stop(sim: Sim) -> None:
+    def others() -> int:
+        limit = sim.create("a lake", maxJobs=1)  # refused, so that it takes no slot
+        return len(limit.json()["runningTasks"][EMAIL]) if limit.status_code == 429 else 0
+
+    sim.control(contender={"email": EMAIL, "tasks": 1, "seconds": 500})
+    sim.control(contender={"email": EMAIL, "tasks": 3, "seconds": 500})
+    eventually(lambda: others() == 3)
+    time.sleep(3 * AGAIN_SECONDS)
+    assert others() == 3
+    sim.call("POST", "/__reset__")
+    time.sleep(2 * AGAIN_SECONDS)
+    assert sim.create("a lake", maxJobs=1).status_code == 200
+
+    sim.control(contender={"email": "b@example.com", "tasks": 2, "seconds": 1})
+    sim.control(contender={"email": "b@example.com", "tasks": 0})
+    eventually(lambda: sim.stats()["ended_by_account"].get("b@example.com") == 2)
+    time.sleep(2 * AGAIN_SECONDS)
+    assert sim.stats()["ended_by_account"]["b@example.com"] == 2
+
+
+def test_contender_is_one_client_of_each_api(sim: Sim) -> None:
+    sim.control(contender={"api": "freepik_runway", "email": "key", "tasks": 1, "seconds": 1})
+    eventually(lambda: sim.call("GET", "/__stats__").json()["total"]["ended_by_account"].get("key", 0) > 1)
+    assert sim.stats()["ended_by_account"] == {}
+
+
 @pytest.mark.parametrize(
-    "body", ["", "[]", "{}", '{"x": 1}', '{"fail": {}}', '{"fail": {"status": 200}}', '{"foreign": 5}',
+    "body", ["", "[]", "{}", '{"x": 1}', '{"fail": {}}', '{"contender": {"email": "a@b"}}',
+             '{"contender": {"email": "a@b", "tasks": -1}}', '{"fail": {"status": 200}}', '{"foreign": 5}',
              '{"runway_limit": {"email": "a@b", "tasks": 1, "api": "x"}}', '{"poll_fail": {"status": "x"}}'],
 )  # fmt: skip
 def test_unreadable_control_is_a_bad_request(sim: Sim, body: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -10,6 +11,7 @@ from flask import Blueprint, Response, request
 
 from orchestrator.simulator.api import Api, reply
 from orchestrator.simulator.apis.freepik_runway import FreepikRunway
+from orchestrator.simulator.contender import Contender
 from orchestrator.simulator.engine import Engine, Trouble
 from orchestrator.simulator.tally import add_up
 
@@ -19,6 +21,7 @@ class Control:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._contenders: dict[tuple[str, str], Contender] = {}
 
     def blueprint(self) -> Blueprint:
         """The routes; callers from other machines get 403."""
@@ -30,14 +33,17 @@ class Control:
         return routes
 
     def stats(self) -> Response:
-        """The tally of each API and their total."""
-        apis = self._engine.apis
-        total = add_up([api.tally for api in apis.values()])
-        return reply({"total": total.view(), "apis": {name: api.tally.view() for name, api in apis.items()}})
+        """The tally of each API and their total; `now` in unix seconds."""
+        apis, now = self._engine.apis, time.time()
+        total = _figures(list(apis.values()), now)
+        return reply(
+            {"now": now, "total": total, "apis": {name: _figures([apis[name]], now) for name in apis}}
+        )
 
     def reset(self) -> Response:
         """Back to the state after the start. Safe to call twice."""
         self._engine.reset()
+        self._contenders.clear()
         return reply({"ok": True})
 
     def control(self) -> Response:
@@ -47,6 +53,7 @@ class Control:
             "fail": self._fail,
             "poll_fail": self._fail_polls,
             "foreign": self._start_foreign,
+            "contender": self._contend,
             "runway_limit": self._limit,
             "freepik_secret": self._set_secret,
             "runway_daily": self._cap,
@@ -74,6 +81,13 @@ class Control:
         email, seconds = str(wish["email"]), float(str(wish.get("seconds", 30)))
         for _ in range(int(str(wish.get("count", 1)))):
             self._engine.start_foreign(self._api(wish), email, seconds)
+
+    def _contend(self, wish: Mapping[str, object]) -> None:
+        """`{"email": …, "tasks": the most it holds, 0 to end it, "seconds": of each}`; one per account."""
+        api, email = self._api(wish), str(wish["email"])
+        tasks, seconds = int(str(wish["tasks"])), float(str(wish.get("seconds", 30)))
+        contender = self._contenders.setdefault((api.name, email), Contender(self._engine, api, email))
+        contender.want(tasks, seconds)
 
     def _limit(self, wish: Mapping[str, object] | None) -> None:
         if wish is None:
@@ -114,6 +128,14 @@ class Control:
         """The API that `api` names; the first one where it names none."""
         apis = self._engine.apis
         return apis[str(wish.get("api", next(iter(apis))))]
+
+
+def _figures(apis: Sequence[Api], now: float) -> dict[str, object]:
+    """The tallies as one, and the seconds that slots were held so far: by what has ended and what has not."""
+    tally = add_up([api.tally for api in apis])
+    ours = tally.busy_seconds + sum(api.open_seconds(now) for api in apis)
+    foreign = tally.foreign_busy_seconds + sum(api.open_seconds(now, foreign=True) for api in apis)
+    return {**tally.view(), "held_seconds": {"ours": round(ours, 3), "foreign": round(foreign, 3)}}
 
 
 def _trouble(wish: Mapping[str, object]) -> Trouble:

@@ -103,8 +103,17 @@ class Engine:
             task.answer_status = self.create_trouble.status if told else 503
         return task
 
+    def has_room(self, api: Api, email: str) -> bool:
+        """Whether one more order would get a slot of the account at once."""
+        account = self.account(api, email)
+        try:
+            self._check_capacity(Order(api, ""), account)
+        except Refused:
+            return False
+        return len(account.held) < account.max_jobs  # where the overflow is queued, all are let in
+
     def start_foreign(self, api: Api, email: str, seconds: float) -> Task:
-        """A task started by hand: it takes a slot for so many seconds (scaled), whatever the limit says."""
+        """A task that is not ours: it takes a slot for so many seconds (scaled), whatever the limit says."""
         order = Order(api, "", foreign=True)
         task = self._start(order, self.account(api, email), frozenset(), random.Random(0))
         task.seconds = seconds * self.options.scale
@@ -235,8 +244,12 @@ class Engine:
             account.freed_at = time.monotonic()
         for place in (account.held, account.running, account.waiting):
             place.pop(task.id, None)
-        if not task.order.foreign:
-            task.tally.count_ended(status, now - (task.started_at or now), now)
+        seconds = now - (task.started_at or now)
+        task.tally.ended_by_account[account.email] += 1
+        if task.order.foreign:
+            task.tally.foreign_busy_seconds += seconds
+        else:
+            task.tally.count_ended(status, seconds, now)
         while account.waiting and len(account.held) < account.max_jobs:
             self._run(account.waiting.pop(next(iter(account.waiting))))
         return now

@@ -64,7 +64,7 @@ class Order:
     reply_ref: str | None = None
     parameters: dict[str, object] = field(default_factory=dict)
     foreign: bool = False
-    """Started by hand on the provider's site: takes a slot, is tracked and reported by nobody."""
+    """Somebody else's: takes a slot, is tracked and reported by nobody."""
 
 
 @dataclass(slots=True)

@@ -18,12 +18,13 @@ SUMS = (
     "callbacks_refused",
     "callbacks_lost",
     "busy_seconds",
+    "foreign_busy_seconds",
 )
 
 
 @dataclass(slots=True)
 class Tally:
-    """Counts since the start or the last reset. Tasks started by hand are in none of them."""
+    """Counts since the start or the last reset. Foreign tasks are only in what says so."""
 
     posts: int = 0
     accepted: int = 0
@@ -38,11 +39,16 @@ class Tally:
     callbacks_lost: int = 0
     """Given up after the last try, or withheld by [lost]."""
     busy_seconds: float = 0.0
+    foreign_busy_seconds: float = 0.0
     first_submit_at: float | None = None
     last_end_at: float | None = None
     tasks: Counter[str] = field(default_factory=Counter)
     """By status; RUNNING is all that has not ended, DELETED what a client stopped."""
     refused: Counter[str] = field(default_factory=Counter)
+    refused_by_account: dict[str, Counter[str]] = field(default_factory=dict)
+    """E-mail to refusals by kind, of those that name an account."""
+    ended_by_account: Counter[str] = field(default_factory=Counter)
+    """Ends by e-mail, foreign tasks included: each freed a slot."""
     spoiled: Counter[str] = field(default_factory=Counter)
     """Accepted, but the reply was an error or never came."""
     max_concurrent: dict[str, int] = field(default_factory=dict)
@@ -63,6 +69,12 @@ class Tally:
             self.duplicates_by_reply_ref += reply_ref in self.reply_refs
             self.reply_refs.add(reply_ref)
 
+    def count_refused(self, kind: str, email: str | None) -> None:
+        """Count one refusal; `email` None: it was no account's. Not safe to call twice."""
+        self.refused[kind] += 1
+        if email is not None:
+            self.refused_by_account.setdefault(email, Counter())[kind] += 1
+
     def count_ended(self, status: str, seconds: float, now: float) -> None:
         """Count one end; `seconds` is how long it held its slot, waiting apart. Not safe to call twice."""
         self.tasks["RUNNING"] -= 1
@@ -81,7 +93,8 @@ class Tally:
         shown: dict[str, object] = {
             name: getattr(self, name) for name in self.__slots__ if name not in hidden
         }
-        shown["busy_seconds"] = round(self.busy_seconds, 3)
+        for name in ("busy_seconds", "foreign_busy_seconds"):
+            shown[name] = round(getattr(self, name), 3)
         shown["tasks"] = {status: count for status, count in self.tasks.items() if count}
         refills = sorted(self.refills)
         shown["refills"] = len(refills)
@@ -101,8 +114,10 @@ def add_up(tallies: Sequence[Tally]) -> Tally:
     """One tally for all; of an account known to two APIs the higher peak is kept."""
     total = Tally()
     for tally in tallies:
-        for name in ("tasks", "refused", "spoiled"):
+        for name in ("tasks", "refused", "spoiled", "ended_by_account"):
             getattr(total, name).update(getattr(tally, name))
+        for email, kinds in tally.refused_by_account.items():
+            total.refused_by_account.setdefault(email, Counter()).update(kinds)
         for email, most in tally.max_concurrent.items():
             total.count_concurrent(email, most)
         total.refills.extend(tally.refills)

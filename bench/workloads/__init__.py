@@ -1,0 +1,1 @@
+"""One file per workload: a setup, what is done to it, and the figures that matter."""
