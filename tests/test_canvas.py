@@ -597,9 +597,15 @@ def test_expiry_counts_from_the_call_also_in_a_lane(
 
 
 def test_expiry_bounds_the_start_and_not_the_wait(job: Callable[..., Signature]) -> None:
-    # The first generation takes 4 s and fails: neither its end nor the second attempt is too late.
+    # The generation takes 4 s: its end is not too late.
+    result = job("[slow]").apply_async(expires=3)
+    assert result.get(timeout=SECONDS)["attempts"] == 1
+
+
+def test_no_attempt_begins_after_the_expiry(job: Callable[..., Signature]) -> None:
     result = job("[slow:1] [failed:1]").apply_async(expires=3)
-    assert result.get(timeout=SECONDS)["attempts"] == 2
+    with pytest.raises(JobFailed, match="BadOutput"):
+        result.get(timeout=SECONDS)
 
 
 def test_a_job_with_ignore_result_leaves_none(

@@ -110,11 +110,17 @@ def test_account_in_trouble_rests_and_the_job_goes_elsewhere(marker, enqueue, or
     result = job.result(timeout=PATIENCE)
     record = job.record
     assert (record.attempts, record.failures) == (2, 0)
-    rows = {row["name"]: row for row in orchestrator.flow.store.account_rows("useapi_frames")}
+    rows = {
+        row["name"]: row
+        for row in orchestrator.flow.store.accounts.rows("useapi_frames", orchestrator.flow.clock())
+    }
     (resting,) = [name for name, row in rows.items() if float(row.get("rest_until") or 0) > 4e9]
     assert result.account != resting
-    orchestrator.flow.resume("useapi_frames", resting)
-    rows = {row["name"]: row for row in orchestrator.flow.store.account_rows("useapi_frames")}
+    orchestrator.operations.resume("account", f"useapi_frames/{resting}")
+    rows = {
+        row["name"]: row
+        for row in orchestrator.flow.store.accounts.rows("useapi_frames", orchestrator.flow.clock())
+    }
     assert "rest_until" not in rows[resting]
 
 
@@ -123,7 +129,7 @@ def rests(orchestrator):
     """Why accounts rest just now, by name."""
 
     def read() -> dict[str, str]:
-        rows = orchestrator.flow.store.account_rows("useapi_frames")
+        rows = orchestrator.flow.store.accounts.rows("useapi_frames", orchestrator.flow.clock())
         return {row["name"]: row["rest_reason"] for row in rows if "rest_reason" in row}
 
     return read
@@ -136,7 +142,7 @@ def ends_when_resumed(orchestrator, rests):
     def wait(job: Job) -> None:
         while job.record.ended_at is None:
             for name in rests():
-                orchestrator.flow.resume("useapi_frames", name)
+                orchestrator.operations.resume("account", f"useapi_frames/{name}")
             with contextlib.suppress(TimeoutError):
                 job.result(timeout=0.5)
 

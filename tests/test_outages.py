@@ -86,19 +86,11 @@ def test_finish_that_meets_trouble_leaves_the_job_and_its_picture(step, error, o
 
 def test_submit_that_meets_trouble_is_made_again(orchestrator, phase):
     flow = orchestrator.flow
-    job = new_job(flow.exchange, str(uuid.uuid4()), FRAMES, {"text_prompt": uuid.uuid4().hex}, {})
+    job = new_job(flow.exchange, str(uuid.uuid4()), FRAMES, {"text_prompt": uuid.uuid4().hex}, {}, 0.0)
     quiet = replace(flow, broker=SimpleNamespace(submit=lambda _: None))
     quiet.enqueue([job])
     phase("submit", job.id, "open", StoreUnavailable("Redis does not answer"))
     assert orchestrator.job(job.id).result(timeout=PATIENCE).attempts == 1
-
-
-def test_second_copy_of_a_submit_does_not_expire_a_job_that_is_open(orchestrator, generate):
-    job = orchestrator.enqueue(FRAMES, {"text_prompt": f"{uuid.uuid4().hex} [slow]"})
-    while job.state != "submitted":
-        assert job.record.ended_at is None
-    assert not orchestrator.flow.expire(job.id, 1)
-    assert job.result(timeout=PATIENCE).artifacts
 
 
 def test_jobs_that_came_before_their_account_are_granted_by_the_ticker(orchestrator):

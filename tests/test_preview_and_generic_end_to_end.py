@@ -180,7 +180,7 @@ def test_an_account_without_credit_rests_and_the_job_waits_for_it(client, previe
     while not (reason := rest_reason(client, "free-1")):
         assert job.record.ended_at is None
     assert reason == "OutOfCredit"
-    client.flow.resume(PREVIEW, "free-1")
+    client.operations.resume("account", "free-1")
     assert job.result(timeout=PATIENCE).attempts == 2
     assert job.record.failures == 0
 

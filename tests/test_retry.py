@@ -19,7 +19,7 @@ from orchestrator.retry import (
     GiveUp,
     backoff_seconds,
     decide,
-    rest_reason,
+    means,
     rest_seconds,
     retry_after_seconds,
     verdict,
@@ -55,11 +55,11 @@ HALF = 0.5
     ],
 )
 def test_a_job_is_tried_again_only_where_that_can_help(error, failures, decision):
-    assert decide(error, failures, max_attempts=5, dice=HALF) == decision
+    assert decide(error, {type(error).__name__: failures}, max_attempts=5, dice=HALF) == decision
 
 
 def test_a_budget_of_one_attempt_allows_no_second():
-    assert decide(errors.Unavailable("m"), 0, max_attempts=1, dice=HALF) == GiveUp()
+    assert decide(errors.Unavailable("m"), {}, max_attempts=1, dice=HALF) == GiveUp()
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,10 @@ def test_an_attempt_is_counted_by_the_family_of_its_error(error, word):
 
 
 def test_only_a_full_account_rests_until_its_next_freed_slot():
-    assert rest_reason(errors.AccountFull("m")) == "full"
-    assert rest_reason(errors.TooMany("m")) == "TooMany"
-    assert rest_reason(errors.OutOfCredit("m")) == "OutOfCredit"
+    assert means(errors.AccountFull("m")) == "full"
+    assert means(errors.TooMany("m")) == "too many"
+    assert means(errors.Moderated("m")) == "moderated"
+    assert means(errors.OutOfCredit("m")) == ""
 
 
 @pytest.mark.parametrize(

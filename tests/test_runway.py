@@ -450,7 +450,7 @@ def test_a_success_without_output_is_no_success(output):
 def test_a_cancelled_task_is_over_and_not_tried_again():
     failed = outcome(status="CANCELLED")
     assert isinstance(failed, Failed) and type(failed.error) is errors.Rejected
-    assert isinstance(retry.decide(failed.error, 0, 5, 0.5), retry.GiveUp)
+    assert isinstance(retry.decide(failed.error, {}, 5, 0.5), retry.GiveUp)
 
 
 @pytest.mark.parametrize("body", [None, [], "x", 5, {}, {"id": ""}, {"id": 5}, {"error": "Not found"}])
@@ -496,10 +496,10 @@ def test_a_failed_task_is_read_by_the_prefix_of_its_code(code, family, again):
     error = outcome(status="FAILED", failure="It broke.", failureCode=code).error
     assert type(error) is family
     assert str(error) == (f"It broke. ({code})" if code else "It broke.")
-    decision = retry.decide(error, 0, 5, 0.0)
+    decision = retry.decide(error, {}, 5, 0.0)
     assert decision == (retry.GiveUp() if again is NEVER else retry.Again(again, counts=True))
     if again == MAYBE_ONCE:
-        assert retry.decide(error, 1, 5, 0.0) == retry.GiveUp()
+        assert retry.decide(error, {"BadOutput": 1}, 5, 0.0) == retry.GiveUp()
 
 
 def test_a_failure_without_words_still_says_something():
@@ -649,6 +649,9 @@ JOB = Job(
     id="j", provider="runway", parameters={}, state=State.COLLECTING, batch="b", priority=0, attempts=2,
     failures=0, account="studio-1", created_at=0, ended_at=None, options={}, error=None, reason="",
     artifact_urls=(OLD,), result=None, collect_failures=0, due_at=None,
+    expires_at=None,
+    tenant="",
+    target="useapi_frames",
 )  # fmt: skip
 WON = {"verdict": "succeeded", "account": "studio-1", "upstream_id": TASK_ID}
 LATER_ONE = {"verdict": "failed", "account": "studio-1", "upstream_id": "another"}

@@ -103,7 +103,7 @@ def rests(orchestrator: Orchestrator):
     """Account → (why it rests, for how many seconds more)."""
 
     def read() -> dict[str, tuple[str, float]]:
-        rows = orchestrator.flow.store.account_rows("runway")
+        rows = orchestrator.flow.store.accounts.rows("runway", orchestrator.flow.clock())
         return {
             row["name"]: (row["rest_reason"], float(row["rest_until"]) - time.time())
             for row in rows
@@ -112,7 +112,7 @@ def rests(orchestrator: Orchestrator):
 
     yield read
     for name in TOKENS:
-        orchestrator.flow.resume("runway", name)
+        orchestrator.operations.resume("account", f"runway/{name}")
 
 
 def eventually(holds: Callable[[], object]) -> None:

@@ -31,18 +31,28 @@ JOB = Job(
     result=None,
     collect_failures=0,
     due_at=None,
+    expires_at=None,
+    tenant="",
+    target="useapi_frames",
 )
 
 
 def test_a_job_without_options_is_in_the_common_lane_with_priority_zero():
-    assert check(JobOptions, {}, "job options") == {"batch": "", "priority": 0}
+    assert check(JobOptions, {}, "job options") == {
+        "batch": "",
+        "tenant": "",
+        "priority": 0,
+        "max_attempts": None,
+        "expires": None,
+        "even_if_moderated": False,
+    }
 
 
 @pytest.mark.parametrize(
     "batch", ["a", "7", "spring 2026", "a_b-c.d:e", "x" * 100, ""], ids=lambda text: text[:12]
 )
 def test_a_batch_is_named_by_letters_digits_and_a_few_marks(batch):
-    assert check(JobOptions, {"batch": batch, "priority": 9}, "o") == {"batch": batch, "priority": 9}
+    assert check(JobOptions, {"batch": batch, "tenant": batch}, "o")["batch"] == batch
 
 
 @pytest.mark.parametrize(

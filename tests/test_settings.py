@@ -66,8 +66,16 @@ def test_nothing_need_be_set(read):
         secret_keys=(),
         artifacts_url="file://./artifacts",
         accounts=(),
+        max_waiting=0,
         folder=Path(".orchestrator"),
     )
+
+
+@pytest.mark.parametrize("most", ["-1", "many", "1.5"])
+def test_the_cap_on_waiting_jobs_is_a_whole_number(read, most):
+    assert read(MAX_WAITING="5000").max_waiting == 5000
+    with pytest.raises(ConfigurationError, match="ORCHESTRATOR_MAX_WAITING"):
+        read(MAX_WAITING=most)
 
 
 def test_everything_may_be_set(read):

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 from orchestrator.errors import JobNotFound, StoreUnavailable
 from orchestrator.local.processes import free_port
 from orchestrator.local.valkey import EmbeddedServer
-from orchestrator.models import CLAIM_PUSH_SECONDS, Account, Message, NewJob, Secret, State
+from orchestrator.models import CLAIM_PUSH_SECONDS, Account, Message, NewJob, Secret, State, Tries
 from orchestrator.retry import UNTIL_RESUMED
 from orchestrator.store import Store
 from orchestrator.store.jobs import CLAIM_LIMIT, SAMPLE_SIZE
@@ -132,6 +132,12 @@ def lose(store: Store, attempt: str, again_at: float | None = NOW, **told: Any) 
 def rest(store: Store, attempt: str, reason: str, until: float) -> list[str]:
     """Closes an attempt because its account needs rest; gives what was granted by that."""
     told = {"error": ERROR, "again_at": NOW, "rest_until": until, "rest_reason": reason}
+    return names(store.settle(attempt, "busy", NOW, **told).grants)
+
+
+def full(store: Store, attempt: str, probe_at: float, **told: Any) -> list[str]:
+    """Closes an attempt because its account is full; gives what was granted by that."""
+    told |= {"error": ERROR, "again_at": NOW, "rest_until": probe_at, "means": "full"}
     return names(store.settle(attempt, "busy", NOW, **told).grants)
 
 
@@ -299,7 +305,7 @@ def test_attempt_is_opened_by_one_of_many_callers(store):
     for thread in threads:
         thread.join()
     (told,) = [answer for answer in answers if answer]
-    assert (told.account, told.parameters, told.failures) == ("a", {"text_prompt": "j"}, 0)
+    assert (told.account, told.parameters, told.tries) == ("a", {"text_prompt": "j"}, Tries())
     attempt = store.attempt("j.1")
     assert (attempt.state, attempt.opened_at, attempt.deadline_at) == ("open", NOW, NOW + DEADLINE)
     assert store.job("j").state is State.SUBMITTED
@@ -312,7 +318,7 @@ def test_stale_attempt_cannot_be_opened(store):
     assert lose(store, "j.1") == ["j.2"]
     assert store.open("j.1", NOW) is None
     assert store.open("j.3", NOW) is None
-    assert store.open("j.2", NOW).failures == 1
+    assert store.open("j.2", NOW).tries.failures == {FAILURE: 1}
 
 
 @pytest.mark.parametrize("attempt", ["j.1", "nobody.1"])
@@ -425,8 +431,7 @@ def test_busy_goes_back_to_the_front_of_its_lane_and_does_not_count(store):
     assert rest(store, "1.1", "TooMany", NOW + 20) == []
     assert store.job("1").failures == 0
     assert used(store) == {"a": 0}
-    store.accounts.resume(PROVIDER, "a", NOW)
-    assert names(store.fill(PROVIDER, NOW)) == ["1.2"]
+    assert names(store.accounts.resume(PROVIDER, "a", NOW)) == ["1.2"]
 
 
 def test_failure_counts_and_waits_for_its_time(store):
@@ -437,7 +442,7 @@ def test_failure_counts_and_waits_for_its_time(store):
     assert store.claim(NOW + 7)[0].count == 0
     _, grants = store.claim(NOW + 8)
     assert names(grants) == ["j.2"]
-    assert store.attempt("j.2").failures == 1
+    assert store.attempt("j.2").tries.failures == {FAILURE: 1}
 
 
 def test_giving_up_is_finished_like_a_success_but_without_urls(store):
@@ -551,20 +556,20 @@ def test_account_rests_until_it_is_resumed(store):
     opened(store, "j")
     assert rest(store, "j.1", "OutOfCredit", UNTIL_RESUMED) == []
     assert store.claim(NOW + 300 * DAY)[1] == ()
-    store.accounts.resume(PROVIDER, "a", NOW)
+    assert names(store.accounts.resume(PROVIDER, "a", NOW)) == ["j.2"]
     (row,) = store.accounts.rows(PROVIDER, NOW)
     assert "rest_until" not in row
-    assert names(store.fill(PROVIDER, NOW)) == ["j.2"]
 
 
-def test_full_account_rests_only_until_its_next_freed_slot(store):
+def test_full_account_takes_one_for_each_slot_it_frees(store):
     have(store, a=2)
     opened(store, "1", "2")
     store.enqueue(new("3"), NOW)
-    assert rest(store, "2.1", "full", NOW + 20) == []
-    assert names(store.settle("1.1", "succeeded", NOW + 1, artifact_urls=URLS).grants) == ["2.2", "3.1"]
+    assert full(store, "2.1", NOW + 20) == []
+    assert names(store.settle("1.1", "succeeded", NOW + 1, artifact_urls=URLS).grants) == ["2.2"]
     (row,) = store.accounts.rows(PROVIDER, NOW)
     assert "rest_until" not in row
+    assert (row["elsewhere"], row["slots"]) == ("1", 1)
 
 
 @pytest.mark.parametrize("reason", ["TooMany", "OutOfCredit"])
@@ -609,8 +614,7 @@ def test_accounts_may_be_told_anew_without_waking_who_rests(store):
     rest(store, "j.1", "OutOfCredit", UNTIL_RESUMED)
     have(store, a=5)
     assert store.fill(PROVIDER, NOW) == ()
-    store.accounts.resume(PROVIDER, "a", NOW)
-    assert names(store.fill(PROVIDER, NOW)) == ["j.2"]
+    assert names(store.accounts.resume(PROVIDER, "a", NOW)) == ["j.2"]
 
 
 def test_account_that_is_gone_is_granted_nothing(store):
@@ -1086,15 +1090,16 @@ def test_grant_whose_lease_expired_is_granted_again_where_a_slot_is_free(store):
 
 def test_grant_whose_lease_expired_does_not_hide_the_end_of_a_rest(store):
     have(store, a=2)
-    store.enqueue(new("1", "2"), NOW)
+    store.enqueue(new("1", "2", "3"), NOW)
     store.open("1.1", NOW)
+    store.cancel("3", NOW)
     later = NOW + 2 * DAY
-    store.fill(PROVIDER, later)
+    store.enqueue(new("4"), later)
     told = {"error": ERROR, "again_at": later, "rest_until": later + 50, "rest_reason": "TooMany"}
     store.settle("1.1", "busy", later, **told)
     assert store.open("2.1", later) is None
     assert store.claim(later)[1] == ()
-    assert names(store.claim(later + 50)[1]) == ["1.2", "2.2"]
+    assert names(store.claim(later + 50)[1]) == ["1.2"]
 
 
 def test_busy_seconds_of_an_account_add_up(store):
@@ -1292,7 +1297,7 @@ class Schedule(RuleBasedStateMachine):
             artifact_urls=URLS if verdict == "succeeded" else (),
             error=None if verdict == "succeeded" else ERROR,
             again_at=None if again is None else self.now + again,
-            counts=counted,
+            counts=FAILURE if counted else "",
             rest_until=None if rest_seconds is None else self.now + rest_seconds,
             rest_reason=reason,
         )
@@ -1324,8 +1329,7 @@ class Schedule(RuleBasedStateMachine):
 
     @rule(account=st.sampled_from(sorted(SLOTS)))
     def resume(self, account):
-        self.store.accounts.resume(PROVIDER, account, NOW)
-        self.store.fill(PROVIDER, self.now)
+        self.store.accounts.resume(PROVIDER, account, self.now)
 
     @invariant()
     def books_balance(self):
@@ -1363,8 +1367,7 @@ class Schedule(RuleBasedStateMachine):
     def teardown(self):
         """Every message is lost and every worker gone: what is due must bring every job to its end."""
         for name in SLOTS:
-            self.store.accounts.resume(PROVIDER, name, NOW)
-        self.store.fill(PROVIDER, self.now)
+            self.store.accounts.resume(PROVIDER, name, self.now)
         for _ in range(50):
             if all(job.state.ended for job in self.store.jobs(self.ids)):
                 break
