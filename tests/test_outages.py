@@ -64,7 +64,7 @@ def phase(generate: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 def collecting(orchestrator: Orchestrator) -> str:
     """A job whose picture is made, and whose finish no worker has been told of yet."""
     flow = orchestrator.flow
-    job = new_job(flow.exchange, str(uuid.uuid4()), FRAMES, {"text_prompt": "a"}, {})
+    job = new_job(flow.exchange, str(uuid.uuid4()), FRAMES, {"text_prompt": "a"}, {}, 0.0)
     quiet = replace(flow, broker=SimpleNamespace(submit=lambda _: None, finish=lambda _: None))
     quiet.enqueue([replace(job, account="studio-1")])
     attempt = f"{job.id}.1"
