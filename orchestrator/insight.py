@@ -126,12 +126,9 @@ class Insight:
         free = [row for row in able if row["used"] < row["slots"]]
         seconds = self._slot_seconds({}, rows)
         if not free:
-            slots = sum(row["slots"] for row in able)
             rate = sum(_takes(row, seconds) for row in able) / seconds if seconds else 0.0
-            opens_at = now + (before + 1) / rate if rate > 0 else None
-            return Explanation(
-                "slots", f"all {slots} slots that it may have are in use", since, opens_at, before
-            )
+            opens_at = now + (before + 1) / rate if rate > 0 else _next_probe(able)
+            return Explanation("slots", _in_use(able), since, opens_at, before)
         turn_in = min(row["turn_in"] for row in free)
         if turn_in > 0:
             text = (
@@ -191,6 +188,18 @@ def _resting(row: dict[str, Any], accounts: int) -> str:
         else f"all {accounts} accounts rest, {row['name']} the shortest"
     )
     return f"{whose} ({row.get('rest_reason') or 'its daily cap is reached'})"
+
+
+def _in_use(rows: Sequence[dict[str, Any]]) -> str:
+    slots, elsewhere = sum(row["slots"] for row in rows), sum(int(row.get("elsewhere") or 0) for row in rows)
+    others = f"; {elsewhere} more are held by others at the provider" if elsewhere else ""
+    return f"all {slots} slots that it may have are in use{others}"
+
+
+def _next_probe(rows: Sequence[dict[str, Any]]) -> float | None:
+    """When it is tried whether others still hold what they held."""
+    moments = [float(row["probe_at"]) for row in rows if int(row.get("elsewhere") or 0)]
+    return min(moments, default=None)
 
 
 def _collecting(job: Job) -> str:
