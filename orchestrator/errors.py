@@ -8,7 +8,7 @@ OrchestratorError
 │  ├─ Busy           AccountFull · TooMany                        back to the lane; does not count
 │  ├─ AccountError   Unauthorized · OutOfCredit · QuotaSpent · Broken
 │  │                                             rest the account, again elsewhere; does not count
-│  ├─ Rejected       Invalid · Moderated · Unsupported            give up
+│  ├─ Rejected       Invalid · Moderated · Unsupported · Held     give up
 │  └─ Uncertain                                  the POST may have arrived: leave open
 ├─ CallbackRefused   BadReference · BadSignature · Stale · Malformed
 ├─ CollectFailed                                 a picture could not be fetched or kept; collect again
@@ -147,6 +147,10 @@ class Moderated(Rejected):
 
 class Unsupported(Rejected):
     """The provider cannot do this, or not any more."""
+
+
+class Held(Rejected):
+    """Nobody knows whether the provider took it, and the account says that a person decides."""
 
 
 class Uncertain(ProviderError):

@@ -14,6 +14,7 @@ from orchestrator import retry
 from orchestrator.errors import (
     BadReference,
     CollectFailed,
+    Held,
     JobCancelled,
     JobFailed,
     Moderated,
@@ -104,7 +105,8 @@ class Flow:
         except Uncertain as uncertain:
             _log("attempt.uncertain", attempt=attempt, error=uncertain)
             now = self.clock()
-            return self.store.look_again(attempt, now, now + SEARCH_SECONDS[0])
+            wait = max(uncertain.wait_seconds or 0.0, SEARCH_SECONDS[0])
+            return self.store.uncertain(attempt, now, now + wait)
         except ProviderError as error:
             self._settle(attempt, provider, opened.account, Failed(error), opened.tries)
             return
@@ -249,9 +251,7 @@ class Flow:
         if isinstance(outcome, Succeeded):
             verdict, told["artifact_urls"] = "succeeded", outcome.artifact_urls
         else:
-            error = (
-                outcome.error if isinstance(outcome, Failed) else NoOutcome("no outcome until the deadline")
-            )
+            error = outcome.error if isinstance(outcome, Failed) else _lost(outcome)
             verdict = "lost" if isinstance(outcome, Lost) else retry.verdict(error)
             told |= self._consequences(provider, account, error, tries)
         settled = self.store.settle(attempt, verdict, self.clock(), **told)
@@ -287,6 +287,15 @@ class Flow:
         seconds = retry.backoff_seconds(job.collect_failures, self.dice(), retry.COLLECT_CAP_SECONDS)
         _log("job.collect_postponed", job=job.id, seconds=round(seconds, 1), error=error)
         self.store.finish_later(job.id, self.clock() + seconds, str(error))
+
+
+def _lost(outcome: Outcome) -> ProviderError:
+    if isinstance(outcome, Lost) and outcome.held:
+        return Held(
+            "the submit was not answered, and nothing told until the deadline whether the provider took it: "
+            "look there, then replay it or purge it"
+        )
+    return NoOutcome("no outcome until the deadline")
 
 
 def _refused_before() -> ProviderError:

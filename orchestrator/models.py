@@ -120,7 +120,8 @@ class Attempt:
     looked_at: float  # of the last poll that saw it unfinished; 0: none
     deadline_at: float
     upstream_id: str | None
-    uncertain: int  # how often the provider was asked in vain whether it took this attempt
+    uncertain_since: float  # since when it is not known whether the provider took it; 0: it is
+    denied: int  # how often the provider said that it did not take it
     polls: int
 
 
@@ -130,6 +131,13 @@ CLAIM_PUSH_SECONDS = 30.0
 
 def attempt_id(job_id: str, number: int) -> str:
     return f"{job_id}.{number}"
+
+
+class WhenUncertain(StrEnum):
+    """What becomes of a submit of which it is not known at its deadline whether it arrived."""
+
+    RESUBMIT = "resubmit"  # it may be paid for twice
+    HOLD = "hold"  # a dead letter: a person decides
 
 
 @dataclass(frozen=True)
@@ -152,6 +160,9 @@ class Account:
     burst: int = 0  # requests that may come at once; 0: a second's worth
     max_per_day: int = 0  # generations begun within any 24 hours; 0: no cap
     weight: float = 1.0  # how much of what could go to several accounts goes to this one
+    price: float = 1.0  # of one generation, in any unit
+    max_spend: float = 0.0  # what its generations may cost in all, those at risk included; 0: no cap
+    when_uncertain: WhenUncertain = WhenUncertain.RESUBMIT
     max_moderated: int = 0  # prompts refused by moderation in an hour, above which it rests; 0: never
     max_moderated_share: float = 0.0  # … if they also are so much of what was generated
     queue_ahead: int = 0  # jobs beyond max_jobs that may wait in the provider's own queue
@@ -203,7 +214,9 @@ class Failed:
 
 @dataclass(frozen=True)
 class Lost:
-    """Silence until the deadline."""
+    """Silence until the deadline. `held`: a person decides whether to try again."""
+
+    held: bool = False
 
 
 Outcome = Pending | Succeeded | Failed | Lost
@@ -235,6 +248,29 @@ class Message:
     parameters: Mapping[str, Any]
     options: Mapping[str, Any]
     attempt: int  # granted attempt for a submit, last attempt for a finish
+
+
+@dataclass(frozen=True)
+class Spend:
+    """Generations that were begun, by what became of them."""
+
+    committed: int = 0  # not settled yet
+    confirmed: int = 0  # paid for
+    refunded: int = 0  # the provider did not take them: they cost nothing
+    at_risk: int = 0  # given up without knowing, or failed at the provider: they may have been paid for
+
+    @property
+    def most(self) -> int:
+        """How many may have been paid for, or will be."""
+        return self.committed + self.confirmed + self.at_risk
+
+    def __add__(self, other: Spend) -> Spend:
+        return Spend(
+            self.committed + other.committed,
+            self.confirmed + other.confirmed,
+            self.refunded + other.refunded,
+            self.at_risk + other.at_risk,
+        )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ KINDS = ("account", "provider", "batch")
 PAUSED = "paused"  # why an account rests that a person paused
 LIMITS = (
     "max_jobs requests_per_second burst max_per_day weight queue_ahead deadline_seconds max_moderated "
-    "max_moderated_share"
+    "max_moderated_share price max_spend"
 ).split()
 WEIGHTS = (0.01, 1000.0)
 DEAD_PER_CALL = 100

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from environs import Env, EnvValidationError, ValidationError
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.models import Account, Secret
+from orchestrator.models import Account, Secret, WhenUncertain
 
 MIN_SECRET_CHARACTERS = 24
 DEFAULT_FOLDER = ".orchestrator"
@@ -33,6 +33,8 @@ ACCOUNT_NUMBERS: dict[str, tuple[type, float, float, float]] = {
     "burst": (int, 0, 10_000, 0),
     "max_per_day": (int, 0, 10_000_000, 0),
     "weight": (float, 0.01, 100, 1),
+    "price": (float, 0, 1_000_000, 1),
+    "max_spend": (float, 0, 1_000_000_000, 0),
     "max_moderated": (int, 0, 1_000_000, 20),
     "max_moderated_share": (float, 0, 1, 0.25),
     "poll_seconds": (float, 0.05, 3_600, 10),
@@ -41,7 +43,7 @@ ACCOUNT_NUMBERS: dict[str, tuple[type, float, float, float]] = {
     "timeout_seconds": (float, 0.1, 600, 30),
 }
 TABLES: dict[type, str] = {dict: 'a table, as in { name = "value" }', list: 'a list, as in ["one", "two"]'}
-ACCOUNT_TEXTS = ("provider", "name", "token", "base_url", "allow_plain_secrets")
+ACCOUNT_TEXTS = ("provider", "name", "token", "base_url", "when_uncertain", "allow_plain_secrets")
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,8 @@ def _account(
     if not isinstance(allow_plain, bool):
         faults.append(f"{where}: allow_plain_secrets is {allow_plain!r}; it must be true or false")
     token = _secret("token", row.get("token"), where, allow_plain is True, faults)
+    told = row.get("when_uncertain", WhenUncertain.RESUBMIT)
+    policy = _field(WhenUncertain, "when_uncertain", told, where, False, faults)
     numbers = {key: _number(row, key, facts, where, faults) for key in ACCOUNT_NUMBERS}
     fields = {
         key: _field(kind, key, row[key], where, allow_plain is True, faults)
@@ -227,6 +231,7 @@ def _account(
     whole = {key: int(numbers[key]) for key, row in ACCOUNT_NUMBERS.items() if row[0] is int}
     return Account(
         provider=row["provider"], name=str(name), token=token, base_url=base_url, fields=fields,
+        when_uncertain=policy,
         **{**numbers, **whole},  # type: ignore[arg-type]
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator import pace
 from orchestrator.errors import Unavailable
-from orchestrator.models import Account, Attempt, Failed, Lost, Outcome, Pending
+from orchestrator.models import Account, Attempt, Failed, Lost, Outcome, Pending, WhenUncertain
 
 if TYPE_CHECKING:
     from orchestrator.exchange import Exchange
@@ -56,7 +56,8 @@ class Watch:
         if account:
             outcome = self._ask(account, attempt) if attempt.upstream_id else self._search(account, attempt)
         if isinstance(outcome, Pending) and self.clock() >= attempt.deadline_at:
-            return Lost()
+            holds = account is not None and account.when_uncertain is WhenUncertain.HOLD
+            return Lost(held=holds and not attempt.upstream_id)
         return outcome
 
     def duration(self, attempt: Attempt) -> float | None:
@@ -107,6 +108,8 @@ class Watch:
     def _search(self, account: Account, attempt: Attempt) -> Outcome:
         if self.exchange.may_repeat(account):
             return Failed(Unavailable("the submit was never answered"))
+        if not attempt.uncertain_since:  # its worker is gone, perhaps after the POST
+            self.store.uncertain(attempt.id, self.clock(), attempt.deadline_at)
         if not self.exchange.can_search(account):
             # Only a callback can tell; the deadline is the next moment that matters.
             self.store.look_again(attempt.id, self.clock(), attempt.deadline_at)
@@ -114,13 +117,13 @@ class Watch:
         answered, upstream_id = self.exchange.search(account, attempt.id)
         if upstream_id:
             self.submitted(attempt.id, account, attempt.timing, upstream_id)
-        elif answered and attempt.uncertain + 1 >= len(SEARCH_SECONDS):
+        elif answered and attempt.denied + 1 >= len(SEARCH_SECONDS):
             return Failed(Unavailable("the submit failed, and the provider knows nothing of it"))
         else:
-            denied = attempt.uncertain + (1 if answered else 0)
+            denied = attempt.denied + (1 if answered else 0)
             wait = SEARCH_SECONDS[min(denied, len(SEARCH_SECONDS) - 1)]
             now = self.clock()
-            self.store.look_again(attempt.id, now, now + wait, "uncertain" if answered else "")
+            self.store.look_again(attempt.id, now, now + wait, "denied" if answered else "")
         return Pending()
 
     def _next_poll_seconds(self, account: Account, timing: str, waited: float) -> float:

@@ -18,6 +18,9 @@ Keys (all begin with `orc:`; the scripts in lua/ build them):
     paused                      set     provider:<name>, batch:<name>
     due                         zset    job:<id> or account:<provider>/<name> → when to look at it
     dead                        zset    failed job → when it failed
+    uncertain                   set     open attempts of which it is not known whether they arrived
+    spend:<provider>/<name>     hash    <day>/<what became of it> → generations begun; cost
+    spend-of:<batch>            hash    <provider>/<account>/<what became of it> → generations begun; cost
     refused:<provider>:<hash>   string  what moderation refused
     batch:<name>                hash    counts by state, busy_seconds
     jobs-of:<batch>             list    job ids in the order they came
@@ -39,6 +42,7 @@ from orchestrator.store.dead_letters import DeadLetters
 from orchestrator.store.jobs import Cancelled, Claimed, Jobs, Opened, Settled
 from orchestrator.store.lanes import Lanes
 from orchestrator.store.link import Link
+from orchestrator.store.spend import Ledger
 
 __all__ = [
     "Accounts",
@@ -63,3 +67,4 @@ class Store(Jobs):
         self.accounts = Accounts(link)
         self.lanes = Lanes(link)
         self.dead = DeadLetters(link)
+        self.spend = Ledger(link)

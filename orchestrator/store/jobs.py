@@ -124,6 +124,10 @@ class Jobs:
             self._link.step("submitted", attempt, upstream_id, now, due_at, timing, int(expects_callback))
         )
 
+    def uncertain(self, attempt: str, now: float, due_at: float) -> None:
+        """Record that an open attempt's submit was not answered as it should be: it may have arrived."""
+        self._link.step("uncertain", attempt, now, due_at)
+
     def look_again(self, attempt: str, now: float, due_at: float, counter: str = "") -> None:
         self._link.step("look_again", attempt, now, due_at, counter)
 

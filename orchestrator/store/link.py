@@ -13,7 +13,7 @@ from orchestrator.errors import StoreUnavailable
 
 PREFIX = "orc:"
 WAIT_SLICE_SECONDS = 5.0  # how long one blocking read lasts; the net below a lost wake-up
-SHARED = ("common", "lanes", "slots", "ends")  # stand before every step
+SHARED = ("common", "lanes", "spend", "slots", "ends")  # stand before every step
 
 CANNOT_WRITE = (
     redis.exceptions.OutOfMemoryError,

@@ -19,6 +19,8 @@ def limits(account: Account) -> dict[Any, Any]:
         "max_per_day": account.max_per_day,
         "queue_ahead": account.queue_ahead,
         "weight": account.weight,
+        "price": account.price,
+        "max_spend": account.max_spend,
         "max_moderated": account.max_moderated,
         "max_moderated_share": account.max_moderated_share,
     }
@@ -112,6 +114,7 @@ def attempt(attempt: str, row: Mapping[str, str]) -> Attempt:
         looked_at=float(row.get("looked", 0)),
         deadline_at=float(row.get("deadline", 0)),
         upstream_id=row.get("upstream_id"),
-        uncertain=int(row.get("uncertain", 0)),
+        uncertain_since=float(row.get("uncertain_since", 0)),
+        denied=int(row.get("denied", 0)),
         polls=int(row.get("polls", 0)),
     )

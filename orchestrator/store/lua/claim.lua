@@ -20,7 +20,7 @@ local function claim_queued(id)
   local granted = redis.call('HGET', attempt_key(attempt), 'state') == 'granted'
   for _, provider in ipairs(providers_of(id)) do providers[provider] = true end
   if has_expired(id, now) then
-    if granted then close(attempt, 'expired', now, true) end
+    if granted then close(attempt, 'expired', now) end
     expire(id)
   elseif granted then
     local again = redis.call('HINCRBY', attempt_key(attempt), 'resent', 1)

@@ -1,8 +1,8 @@
 -- Shared by every step: it stands before each of the other files. One step is one script, so one moment.
 -- `now` (unix seconds) always comes from the caller. Keys are described in orchestrator/store/__init__.py.
 local P = 'orc:'
-local DUE, COUNTS, STATS, DEAD, PAUSED, WEIGHTS =
-  P .. 'due', P .. 'counts', P .. 'stats', P .. 'dead', P .. 'paused', P .. 'weights'
+local DUE, COUNTS, STATS, DEAD, PAUSED, WEIGHTS, UNCERTAIN = P .. 'due', P .. 'counts', P .. 'stats', P .. 'dead',
+  P .. 'paused', P .. 'weights', P .. 'uncertain'
 local PLACES_PER_PRIORITY = 2 ^ 40
 local LEASE_GRACE = 600          -- a lease outlives the deadline of its attempt by this
 local GRANT_PATIENCE = 15        -- a grant that nobody opened is sent again after this, then twice that, …

@@ -7,7 +7,7 @@ end
 
 -- Keeps a batch for so many more seconds; nil: for as long as it goes on.
 local function keep_batch(batch, seconds)
-  for _, name in ipairs({'batch:', 'ended-in:', 'jobs-of:', 'lanes-of:'}) do
+  for _, name in ipairs({'batch:', 'ended-in:', 'jobs-of:', 'lanes-of:', 'spend-of:'}) do
     local key = P .. name .. batch
     if seconds then redis.call('EXPIRE', key, seconds) else redis.call('PERSIST', key) end
   end
@@ -54,7 +54,7 @@ local function cancel_job(id, now, keep_seconds, reason)
   leave_lane(id)
   local attempt = last_attempt(id)
   local state = redis.call('HGET', attempt_key(attempt), 'state')
-  if state and state ~= 'closed' then close(attempt, 'cancelled', now, state == 'granted') end
+  if state and state ~= 'closed' then close(attempt, 'cancelled', now) end
   if reason then redis.call('HSET', job_key(id), 'reason', reason) end
   set_state(id, 'cancelled')
   announce_end(id, now, keep_seconds)

@@ -68,6 +68,12 @@ local function leave_lane(id)
   return left == 1
 end
 
+local function pause_batch(batch, why)
+  redis.call('SADD', PAUSED, 'batch:' .. batch)
+  redis.call('HSET', batch_key(batch), 'paused', why)
+  for _, lane in ipairs(redis.call('SMEMBERS', P .. 'lanes-of:' .. batch)) do end_lane(lane) end
+end
+
 -- What one grant costs a lane: more where its tenant has several, less where its weight is higher.
 local function cost_of(pool, lane)
   local tenant = tenant_of(lane)

@@ -7,7 +7,7 @@ if held[1] ~= 'granted' then return false end
 local id, provider, account = held[2], held[3], held[4]
 
 local function take_back(due_of)
-  close(attempt, 'expired', now, true)
+  close(attempt, 'expired', now)
   redis.call('ZADD', DUE, now, due_of)
   return false
 end
@@ -26,8 +26,19 @@ local function opened(refused)
 end
 
 if not job[2] and redis.call('EXISTS', refused_key(provider, ARGV[3])) == 1 then return opened(1) end
+local price = price_of(provider, account)
+if is_spent(provider, account) then
+  join_lane(id)
+  return take_back('account:' .. provider .. '/' .. account)
+elseif is_batch_spent(job[3], price) then
+  pause_batch(job[3], 'spend')
+  join_lane(id)
+  return take_back('account:' .. provider .. '/' .. account)
+end
 local deadline = now + tonumber(limits[1])
-redis.call('HSET', attempt_key(attempt), 'state', 'open', 'opened', now, 'deadline', deadline, 'content', ARGV[3])
+redis.call('HSET', attempt_key(attempt), 'state', 'open', 'opened', now, 'deadline', deadline, 'content', ARGV[3],
+  'price', price)
+spend(attempt, 'committed')
 redis.call('ZADD', slots_key(provider, account), deadline + LEASE_GRACE, attempt)
 redis.call('ZADD', DUE, now + tonumber(limits[2]) + REPLY_GRACE, 'job:' .. id)
 set_state(id, 'submitted')

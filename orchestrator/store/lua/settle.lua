@@ -22,11 +22,12 @@ if held[1] == 'closed' then
   if verdict ~= 'succeeded' or held[5] == 'succeeded' then return {'duplicate', false, {}} end
   -- A success after the attempt was given up: it is paid for, so it is offered to the job.
   redis.call('HSET', attempt_key(attempt), 'verdict', 'succeeded')
+  spend(attempt, 'confirmed')
   count(provider, 'late')
   if state == 'queued' then
     if not leave_lane(id) then
       local granted = last_attempt(id)
-      if redis.call('HGET', attempt_key(granted), 'state') == 'granted' then close(granted, 'superseded', now, true) end
+      if redis.call('HGET', attempt_key(granted), 'state') == 'granted' then close(granted, 'superseded', now) end
     end
   elseif state == 'collecting' and job_field(id, 'urls') == '' then
     redis.call('HSET', job_key(id), 'saved', 1)
@@ -55,7 +56,7 @@ if seen[3] == '1' and ARGV[12] ~= '' then
 end
 
 local opened = redis.call('HMGET', attempt_key(attempt), 'opened', 'granted', 'content')
-close(attempt, verdict, now, verdict == 'busy' or verdict == 'refused')
+close(attempt, verdict, now, ARGV[15] == 'moderated')
 count(provider, verdict)
 if ARGV[9] ~= '' then
   local failures = cjson.decode(job_field(id, 'failures') or '{}')

@@ -36,6 +36,7 @@ end
 -- Slots in use and how many there are; nil where the account takes no work now.
 local function load_of(provider, account, now)
   if tonumber(account_field(provider, account, 'rest_until') or '0') > now then return nil end
+  if is_spent(provider, account) then return nil end
   redis.call('ZREMRANGEBYSCORE', slots_key(provider, account), '-inf', now)
   local used = redis.call('ZCARD', slots_key(provider, account))
   local limit, left = slots_of(provider, account), left_today(provider, account, now)
@@ -232,11 +233,14 @@ local function release(attempt, now)
   if batch ~= '' then redis.call('HINCRBYFLOAT', batch_key(batch), 'busy_seconds', seconds) end
 end
 
--- `unpaid`: no generation was begun.
-local function close(attempt, verdict, now, unpaid)
+-- `charged`: the provider charges for it although it failed.
+local function close(attempt, verdict, now, charged)
   redis.call('HSET', attempt_key(attempt), 'state', 'closed', 'verdict', verdict, 'closed', now)
+  redis.call('SREM', UNCERTAIN, attempt)
   release(attempt, now)
-  if unpaid then
+  local fate = fate_of(attempt, verdict, charged)
+  if fate then spend(attempt, fate) end
+  if not fate or fate == 'refunded' then
     local held = redis.call('HMGET', attempt_key(attempt), 'provider', 'account')
     redis.call('ZREM', day_key(held[1], held[2]), attempt)
   end
