@@ -181,28 +181,36 @@ class Exchange:
         except ProviderError as error:
             logger.warning("cancel.unanswered account=%s error=%s", account.name, error)
 
-    def read_callback(
+    def verify_callback(
         self, provider: Provider, text: str, headers: Mapping[str, str], raw_body: bytes, now: float
-    ) -> tuple[Reference, Report]:
-        """Who a callback is about, and what it tells. Touches no network.
+    ) -> Reference:
+        """Who a callback is about, where it is genuine. Touches no network.
 
         Raises: CallbackRefused.
         """
         reference = read_reference(provider.name, text, self.keys)
         account = self.accounts.get((provider.name, reference.account))
         if account is not None:
-            provider = provider.of(account)
-            provider.verify(headers, raw_body, account, now)
+            provider.of(account).verify(headers, raw_body, account, now)
         elif provider.signs:
             raise BadReference("its account is not known here")
+        return reference
+
+    def read_callback(self, provider: Provider, reference: Reference, text: str, raw_body: bytes) -> Report:
+        """What a genuine callback tells. `text`: its reference as it came; '' where none is to be compared.
+
+        Raises: CallbackRefused.
+        """
+        account = self.accounts.get((provider.name, reference.account))
+        provider = provider.of(account) if account else provider
         try:
             report = _read_report(provider, json.loads(raw_body))
         except (ValueError, RecursionError) as error:
             raise Malformed("the body is not JSON") from error
-        if report.reference is not None and report.reference != text:
+        if text and report.reference is not None and report.reference != text:
             raise BadReference("the body tells of another attempt")
         warn_of_unknown_word(provider, report.outcome)
-        return reference, report
+        return report
 
     def collect(self, job: Job, attempts: Callable[[], Sequence[Mapping[str, str]]]) -> list[Artifact]:
         """Fetch and keep a job's pictures. Generates nothing; safe to call twice.

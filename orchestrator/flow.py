@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import retry
 from orchestrator.errors import (
     BadReference,
+    CallbackRefused,
     CollectFailed,
     Held,
     JobCancelled,
@@ -44,7 +45,7 @@ from orchestrator.watch import SEARCH_SECONDS
 if TYPE_CHECKING:
     from orchestrator.broker import Broker
     from orchestrator.exchange import Exchange
-    from orchestrator.store import Opened, Store
+    from orchestrator.store import Heard, Opened, Store
     from orchestrator.watch import Watch
 
 POLLS_PER_MESSAGE = 50
@@ -124,15 +125,33 @@ class Flow:
         Raises: KeyError for an unknown provider; CallbackRefused; StoreUnavailable.
         """
         translator = self.exchange.providers[provider]
-        reference, report = self.exchange.read_callback(translator, text, headers, raw_body, self.clock())
+        reference = self.exchange.verify_callback(translator, text, headers, raw_body, self.clock())
         delivery = translator.delivery_id(headers)
         if delivery and self.store.is_replay(provider, delivery):
             raise Stale("this delivery was taken already")
-        word = self._receive(provider, reference, report)
-        if word == "mismatch":
-            raise BadReference("the body tells of another generation")
+        word = self._hear(provider, reference, text, raw_body)
         if delivery:
             self.store.remember_delivery(provider, delivery)
+        return word
+
+    def hear_again(self, entry: Heard) -> str:
+        """Take a callback of the journal once more, as if it came now. Gives what it led to.
+
+        Raises: CallbackRefused where it still cannot be read.
+        """
+        return self._hear(entry.provider, Reference(entry.attempt, entry.account), "", entry.body.encode())
+
+    def _hear(self, provider: str, reference: Reference, text: str, raw_body: bytes) -> str:
+        translator, note = self.exchange.providers[provider], self.store.journal.note
+        try:
+            report = self.exchange.read_callback(translator, reference, text, raw_body)
+        except CallbackRefused:
+            note(provider, reference, raw_body, "unreadable", self.clock())
+            raise
+        word = self._receive(provider, reference, report)
+        note(provider, reference, raw_body, word, self.clock())
+        if word == "mismatch":
+            raise BadReference("the body tells of another generation")
         return word
 
     def _receive(self, provider: str, reference: Reference, report: Report) -> str:

@@ -26,6 +26,7 @@ Keys (all begin with `orc:`; the scripts in lua/ build them):
     jobs-of:<batch>             list    job ids in the order they came
     ended-in:<batch>            stream  job ids in the order they ended
     lanes-of:<batch>            set     lanes its jobs waited in
+    callbacks, parked           stream  genuine callbacks; those of attempts that are not known, or unreadable
     delivery:<provider>:<hash>  string  a signed callback that was taken
     durations:<provider>/<model>  list  seconds of the latest generations
     missing                     hash    provider → share of callbacks that did not come
@@ -39,23 +40,13 @@ from __future__ import annotations
 
 from orchestrator.store.accounts import Accounts
 from orchestrator.store.dead_letters import DeadLetters
-from orchestrator.store.jobs import Cancelled, Claimed, Jobs, Opened, Settled
+from orchestrator.store.jobs import Jobs, Opened
+from orchestrator.store.journal import Heard, Journal
 from orchestrator.store.lanes import Lanes
 from orchestrator.store.link import Link
 from orchestrator.store.spend import Ledger
 
-__all__ = [
-    "Accounts",
-    "Cancelled",
-    "Claimed",
-    "DeadLetters",
-    "Jobs",
-    "Lanes",
-    "Link",
-    "Opened",
-    "Settled",
-    "Store",
-]
+__all__ = ["Heard", "Opened", "Store"]
 
 
 class Store(Jobs):
@@ -68,3 +59,4 @@ class Store(Jobs):
         self.lanes = Lanes(link)
         self.dead = DeadLetters(link)
         self.spend = Ledger(link)
+        self.journal = Journal(link)

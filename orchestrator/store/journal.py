@@ -1,0 +1,71 @@
+"""The journal of callbacks: those that were genuine, what they said, and what that led to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import NotFound
+from orchestrator.store.link import PREFIX, Link
+
+if TYPE_CHECKING:
+    from orchestrator.signatures import Reference
+
+RECENT, PARKED = f"{PREFIX}callbacks", f"{PREFIX}parked"
+KEPT_RECENT = 2_000
+KEPT_PARKED = 10_000  # of attempts that are not known: what a lost Redis may have to be rebuilt from
+KEPT_BYTES = 64 * 2**10  # of one body
+TO_PARK = ("unknown", "unreadable")
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One callback that was genuine."""
+
+    id: str
+    at: float  # unix seconds
+    provider: str
+    account: str
+    attempt: str
+    word: str  # what it led to: pending settled late duplicate mismatch unknown unreadable
+    body: str
+
+
+class Journal:
+    """Thread-safe."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def note(self, provider: str, reference: Reference, body: bytes, word: str, at: float) -> None:
+        fields = {
+            "at": at,
+            "provider": provider,
+            "account": reference.account,
+            "attempt": reference.attempt_id,
+            "word": word,
+            "body": body[:KEPT_BYTES].decode("utf-8", "replace"),
+        }
+        key, kept = (PARKED, KEPT_PARKED) if word in TO_PARK else (RECENT, KEPT_RECENT)
+        self._link.call(lambda: self._link.client.xadd(key, fields, maxlen=kept, approximate=True))
+
+    def recent(self, limit: int, parked: bool = False) -> list[Heard]:
+        """The latest first; `parked`: those of attempts that are not known, or that could not be read."""
+        key = PARKED if parked else RECENT
+        found = self._link.call(lambda: self._link.client.xrevrange(key, count=limit))
+        return [_heard(*entry) for entry in found]
+
+    def entry(self, entry_id: str) -> Heard:
+        """Raises: NotFound."""
+        for key in (RECENT, PARKED):
+            if found := self._link.call(partial(self._link.client.xrange, key, entry_id, entry_id)):
+                return _heard(*found[0])
+        raise NotFound(f"no callback {entry_id!r} in the journal, which keeps the latest {KEPT_RECENT}")
+
+    def forget_parked(self, entry_id: str) -> None:
+        self._link.call(lambda: self._link.client.xdel(PARKED, entry_id))
+
+
+def _heard(entry_id: str, fields: dict[str, str]) -> Heard:
+    return Heard(id=entry_id, at=float(fields.pop("at")), **fields)
