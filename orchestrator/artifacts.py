@@ -55,6 +55,18 @@ class Artifacts:
         shown_path = path if self._local else self._files.unstrip_protocol(path)
         return Artifact(url, shown_path, media_type, size, digest.hexdigest())
 
+    def kept(self) -> Iterator[tuple[str, str, Artifact]]:
+        """Every picture that was kept, as (folder, name, artifact); URL and hash are not known any more."""
+        depth = self._root.rstrip("/").count("/")
+        for path in self._files.find(self._root):
+            folder, _, file = path.rpartition("/")
+            name, _, suffix = file.rpartition(".")
+            media_type = next((kind for *_, kind, known in MAGIC if known == suffix), None)
+            if media_type and folder.count("/") == depth + 1:
+                shown = path if self._local else self._files.unstrip_protocol(path)
+                size = int(self._files.size(path))
+                yield folder.rpartition("/")[2], name, Artifact("", shown, media_type, size)
+
     def remove(self, artifact: Artifact) -> None:
         """Raises: OSError."""
         self._files.rm(artifact.path)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -165,6 +165,22 @@ class Exchange:
         found = {self._attempt_of(provider, reference): each for reference, each in error.running.items()}
         return {attempt: each for attempt, each in found.items() if attempt}
 
+    def history(self, account: Account) -> Iterator[tuple[str, Report]]:
+        """Our attempts among all that the provider still lists for an account, and how each is doing.
+
+        Raises: ProviderError, Malformed.
+        """
+        provider, page = self._provider(account), 0
+        while request := provider.history_request(account, page):
+            reply = self.upstream.send(request, account.timeout_seconds)
+            if reply.status >= 400:
+                raise _read_error(provider, reply)
+            reports = provider.read_history(reply.body)
+            for report in reports:
+                if attempt := self._attempt_of(provider.name, report.reference or ""):
+                    yield attempt, report
+            page += 1
+
     def content(self, provider: str, parameters: Mapping[str, Any]) -> str:
         """Hash of what moderation will judge."""
         return self.providers[provider].content(parameters)
@@ -211,6 +227,13 @@ class Exchange:
             raise BadReference("the body tells of another attempt")
         warn_of_unknown_word(provider, report.outcome)
         return report
+
+    def report_of(self, provider: str, account: Account, body: str) -> Report | None:
+        """What the body of a callback tells; None where it cannot be read."""
+        try:
+            return _read_report(self.providers[provider].of(account), json.loads(body))
+        except (ValueError, Malformed):
+            return None
 
     def collect(self, job: Job, attempts: Callable[[], Sequence[Mapping[str, str]]]) -> list[Artifact]:
         """Fetch and keep a job's pictures. Generates nothing; safe to call twice.

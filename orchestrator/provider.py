@@ -144,6 +144,14 @@ class Provider(ABC):
         """Reference → upstream id, from the answer to one of `search_requests`."""
         return {}
 
+    def history_request(self, account: Account, page: int) -> Request | None:
+        """The request for one page (from 0) of all that the provider took; None after the last one."""
+        return None
+
+    def read_history(self, body: Any) -> Sequence[Report]:
+        """What an answer to `history_request` tells of those that carry a reference."""
+        return ()
+
     def content(self, parameters: Mapping[str, Any]) -> str:
         """What moderation judges, as 32 hex digits; the prompt's case and spacing do not count."""
         prompt, *others = self.content_parameters or (self.prompt_parameter,)

@@ -57,6 +57,7 @@ REFUSALS: dict[int, type[ProviderError]] = {
     596: errors.Broken,
 }
 NO_CREDIT = "not have enough credits"
+HISTORY_PAGE, HISTORY_OFFSET = 500, 1000  # limit and offset of /tasks/ go up to 1000
 MAX_JOBS_UPSTREAM = 10  # valid range of maxJobs: 1…10
 
 
@@ -151,11 +152,34 @@ class UseapiFrames(Provider):
             Request("GET", f"{account.base_url}/tasks/", _headers(account), query=recent),
         )
 
+    def history_request(self, account: Account, page: int) -> Request | None:
+        if page * HISTORY_PAGE > HISTORY_OFFSET:
+            return None
+        query = {"offset": str(page * HISTORY_PAGE), "limit": str(HISTORY_PAGE)}
+        if "email" in account.fields:
+            query["email"] = account.fields["email"]
+        return Request("GET", f"{account.base_url}/tasks/", _headers(account), query=query)
+
+    def read_history(self, body: Any) -> Sequence[Report]:
+        found = []
+        for row in _rows(body):
+            try:
+                report = self.read_report(row)
+            except errors.Malformed:
+                continue
+            if report.reference:
+                found.append(report)
+        return found
+
     def read_search(self, body: Any) -> Mapping[str, str]:
-        rows = body.get("tasks") if isinstance(body, Mapping) else body
-        if not isinstance(rows, list):
-            raise errors.Malformed("no list of tasks in the body")
-        return _references(rows)
+        return _references(_rows(body))
+
+
+def _rows(body: Any) -> list[Any]:
+    rows = body.get("tasks") if isinstance(body, Mapping) else body
+    if not isinstance(rows, list):
+        raise errors.Malformed("no list of tasks in the body")
+    return rows
 
 
 def _references(rows: Sequence[Any]) -> dict[str, str]:

@@ -124,6 +124,17 @@ class Jobs:
             self._link.step("submitted", attempt, upstream_id, now, due_at, timing, int(expects_callback))
         )
 
+    def adopt(
+        self, attempt: str, provider: str, account: str, upstream_id: str, now: float, timing: str
+    ) -> bool:
+        """Take over a generation whose job is not known: it is polled, and never submitted again."""
+        job_id, _, number = attempt.rpartition(".")
+        return bool(self._link.step("adopt", job_id, number, provider, account, upstream_id, now, timing))
+
+    def adopt_kept(self, job_id: str, batch: str, result: Mapping[str, Any], now: float) -> bool:
+        """Record a job that is not known, but whose pictures were found."""
+        return bool(self._link.step("adopt_kept", job_id, batch, json.dumps(result), now, KEEP_SECONDS))
+
     def uncertain(self, attempt: str, now: float, due_at: float) -> None:
         """Record that an open attempt's submit was not answered as it should be: it may have arrived."""
         self._link.step("uncertain", attempt, now, due_at)
