@@ -87,7 +87,7 @@ class Insight:
         notes = _notes(batch, rows, able, remaining, self.store.lanes.paused(), now)
         if seconds is None or not remaining:
             return Forecast(batch, remaining, slots, seconds, None, {}, notes)
-        lanes = [lane for pool in pools for lane in self.store.lanes.waiting_for(pool)]
+        lanes = self._lanes(pools)
         mine = remaining * seconds
         share = sum(lane.share for lane in lanes if _is_of(lane, batch)) or 1.0
         others = [(lane.waiting * seconds, lane.share) for lane in lanes if not _is_of(lane, batch)]
@@ -111,8 +111,9 @@ class Insight:
         if len(held) == len(providers):
             text = f"{' and '.join(held)} is paused: `orchestrator resume provider {held[0]}`"
             return Explanation("paused", text, since, None, rank)
-        rows = [row for pool in pools if pool.partition("/")[0] not in held for row in self._rows(pool)]
-        lanes = [lane for pool in pools for lane in self.store.lanes.waiting_for(pool)]
+        pools = [pool for pool in pools if pool.partition("/")[0] not in held]
+        rows = [row for pool in pools for row in self._rows(pool)]
+        lanes = self._lanes(pools)
         before = forecast.served_before(
             job.lane, rank, [(lane.name, lane.served, lane.waiting, lane.share) for lane in lanes]
         )
@@ -143,7 +144,12 @@ class Insight:
     def _rows(self, pool: str) -> list[dict[str, Any]]:
         provider, _, account = pool.partition("/")
         rows = self.store.accounts.rows(provider, self.clock())
-        return [row for row in rows if account in ("", row["name"])]
+        return [{**row, "slots": max(0, row["slots"])} for row in rows if account in ("", row["name"])]
+
+    def _lanes(self, pools: Sequence[str]) -> list[Lane]:
+        """Who waits for any of these pools; a lane that several serve stands there once."""
+        found = {lane.name: lane for pool in pools for lane in self.store.lanes.waiting_for(pool)}
+        return list(found.values())
 
     def _slot_seconds(self, batch: dict[str, float], rows: Sequence[dict[str, Any]]) -> float | None:
         """Seconds of a slot that one ended job took, its failed attempts included."""
