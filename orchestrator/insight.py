@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import forecast
 from orchestrator.errors import NotFound
 from orchestrator.models import Attempt, Job, State, attempt_id
+from orchestrator.retry import UNTIL_RESUMED
 
 if TYPE_CHECKING:
     from orchestrator.store import Store
@@ -107,7 +108,7 @@ class Insight:
             text = f"its batch is paused: `orchestrator resume batch {job.batch}`"
             return Explanation("paused", text, since, None, rank)
         providers = {pool.partition("/")[0] for pool in pools}
-        held = [each for each in providers if f"provider:{each}" in paused]
+        held = [each for each in sorted(providers) if f"provider:{each}" in paused]
         if len(held) == len(providers):
             text = f"{' and '.join(held)} is paused: `orchestrator resume provider {held[0]}`"
             return Explanation("paused", text, since, None, rank)
@@ -122,8 +123,8 @@ class Insight:
             return Explanation("accounts", text, since, None, before)
         able = [row for row in rows if _opens_at(row, now) is None]
         if not able:
-            first = min(rows, key=lambda row: _opens_at(row, now) or 0.0)
-            return Explanation("rest", _resting(first, len(rows)), since, _opens_at(first, now), before)
+            text, opens_at = _first_to_wake(rows, now)
+            return Explanation("rest", text, since, opens_at, before)
         free = [row for row in able if row["used"] < row["slots"]]
         seconds = self._slot_seconds({}, rows)
         if not free:
@@ -182,6 +183,15 @@ def _opens_at(row: dict[str, Any], now: float) -> float | None:
         return until
     cap = int(row.get("max_per_day") or 0)
     return now + 86_400 if cap and row["today"] >= cap else None
+
+
+def _first_to_wake(rows: Sequence[dict[str, Any]], now: float) -> tuple[str, float | None]:
+    """Of accounts that all rest: a sentence, and when the first takes work again; None: once resumed."""
+    first = min(rows, key=lambda row: _opens_at(row, now) or 0.0)
+    opens_at, text = _opens_at(first, now), _resting(first, len(rows))
+    if opens_at is None or opens_at < UNTIL_RESUMED:
+        return text, opens_at
+    return f"{text}: `orchestrator resume account {first['provider']}/{first['name']}`", None
 
 
 def _takes(row: dict[str, Any], seconds: float | None) -> float:
