@@ -50,11 +50,12 @@ def show_job(orchestrator: Orchestrator, job_id: str, as_json: bool, **more: Any
     """`more`: what else is known of it."""
     job = orchestrator.job(job_id).record
     view = {**shown(job), **more}
-    if job.state is State.QUEUED and "+" in job.target:
-        view["waits_for"] = job.target.split("+")
     attempts = [
         _attempt_view(number, row) for number, row in enumerate(orchestrator.flow.store.attempts(job), 1)
     ]
+    granted = attempts and attempts[-1]["state"] == "granted"
+    if job.state is State.QUEUED and not granted and "+" in job.target:
+        view["waits_for"] = job.target.split("+")
     if as_json:
         return print_json({**view, "attempt_records": attempts})
     table = _grid()
