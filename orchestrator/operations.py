@@ -184,7 +184,12 @@ class Operations:
     def _known(self, kind: str, name: str) -> str:
         if kind == "provider" and name not in self.providers:
             raise NotFound(f"no provider {name!r}; known are: {', '.join(sorted(self.providers))}")
-        if kind == "batch" and not self.store.batch(name):
+        # A pause outlives the record of a batch that is over.
+        if (
+            kind == "batch"
+            and not self.store.batch(name)
+            and f"batch:{name}" not in self.store.lanes.paused()
+        ):
             raise NotFound(f"no batch {name!r}: nothing of that name is known")
         return name
 

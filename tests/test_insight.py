@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
 
+from orchestrator.client import Batch
 from orchestrator.errors import Invalid, JobNotFound, NotFound
 from orchestrator.insight import Explanation, Insight
 from orchestrator.local.valkey import EmbeddedServer
@@ -345,3 +347,24 @@ def test_resting_until_resumed_is_no_moment_to_wait_for(world):
     assert explanation.gate == "rest"
     assert explanation.opens_at is None  # nobody can say
     assert "`orchestrator resume account useapi_frames/a`" in explanation.text
+
+
+def test_a_paused_batch_can_be_resumed_when_its_record_is_gone(world, server):
+    world.enqueue("a", batch="autumn")
+    world.operations.pause("batch", "autumn")
+    with redis.Redis.from_url(server.url) as client:
+        client.delete("orc:batch:autumn")  # as it is 7 days after its end
+    world.operations.resume("batch", "autumn")
+    assert not world.store.lanes.paused()
+    with pytest.raises(NotFound, match="no batch 'autumn'"):
+        world.operations.resume("batch", "autumn")
+
+
+@pytest.mark.xfail(strict=True, reason="the stream of ends still holds the first end of a replayed job")
+def test_whoever_waits_for_a_batch_waits_for_what_was_replayed(world):
+    world.enqueue("a", batch="autumn")
+    world.fail(world.submit("a"))
+    world.end("a", State.FAILED)
+    assert world.operations.replay(Filter(batch="autumn")) == 1
+    with pytest.raises(TimeoutError):
+        Batch(SimpleNamespace(store=world.store), "autumn").wait(timeout=0.2)

@@ -55,7 +55,7 @@ def print_accounts(rows: Sequence[Row], now: float) -> None:
     table = Table(title="Accounts", title_justify="left")
     told = {name: cells for name, cells in columns.items() if name in ("provider", "account") or any(cells)}
     for name in told:
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for cells in zip(*told.values(), strict=True):
         table.add_row(*cells)
     console.print(table)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
-
 from orchestrator.models import Job
 from orchestrator.operations import failure_of
 from orchestrator.schemas import moment, shown
@@ -18,12 +16,9 @@ def show_dead(letters: Sequence[tuple[Job, float]], limit: int | None, now: floa
     if as_json:
         rows = [{**shown(job), "failed_at": moment(failed_at)} for job, failed_at in told]
         return print_json({"count": len(letters), "dead": rows})
-    table = Table("job", "failed", "provider", "batch", "error", "why")
-    table.columns[0].no_wrap = True
     for job, failed_at in told:
-        why = job.error["message"] if job.error else job.reason
-        table.add_row(job.id, ago(failed_at, now), job.provider, job.batch, failure_of(job), str(why))
-    if told:
-        console.print(table)
+        where = " ".join(filter(None, (job.provider, job.batch)))
+        console.print(f"{job.id}  {failure_of(job)}  {ago(failed_at, now)}  {where}", soft_wrap=True)
+        console.print(f"    {job.error['message'] if job.error else job.reason}", soft_wrap=True)
     left_out = f", the oldest {len(told)} are shown" if len(told) < len(letters) else ""
     console.print(f"{counted(len(letters), 'dead letter')}{left_out}")
