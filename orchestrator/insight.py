@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import forecast
 from orchestrator.errors import NotFound
 from orchestrator.models import Attempt, Job, State, attempt_id
+from orchestrator.retry import UNTIL_RESUMED
 
 if TYPE_CHECKING:
     from orchestrator.store import Store
@@ -87,7 +88,7 @@ class Insight:
         notes = _notes(batch, rows, able, remaining, self.store.lanes.paused(), now)
         if seconds is None or not remaining:
             return Forecast(batch, remaining, slots, seconds, None, {}, notes)
-        lanes = [lane for pool in pools for lane in self.store.lanes.waiting_for(pool)]
+        lanes = self._lanes(pools)
         mine = remaining * seconds
         share = sum(lane.share for lane in lanes if _is_of(lane, batch)) or 1.0
         others = [(lane.waiting * seconds, lane.share) for lane in lanes if not _is_of(lane, batch)]
@@ -107,12 +108,13 @@ class Insight:
             text = f"its batch is paused: `orchestrator resume batch {job.batch}`"
             return Explanation("paused", text, since, None, rank)
         providers = {pool.partition("/")[0] for pool in pools}
-        held = [each for each in providers if f"provider:{each}" in paused]
+        held = [each for each in sorted(providers) if f"provider:{each}" in paused]
         if len(held) == len(providers):
             text = f"{' and '.join(held)} is paused: `orchestrator resume provider {held[0]}`"
             return Explanation("paused", text, since, None, rank)
-        rows = [row for pool in pools if pool.partition("/")[0] not in held for row in self._rows(pool)]
-        lanes = [lane for pool in pools for lane in self.store.lanes.waiting_for(pool)]
+        pools = [pool for pool in pools if pool.partition("/")[0] not in held]
+        rows = [row for pool in pools for row in self._rows(pool)]
+        lanes = self._lanes(pools)
         before = forecast.served_before(
             job.lane, rank, [(lane.name, lane.served, lane.waiting, lane.share) for lane in lanes]
         )
@@ -121,8 +123,8 @@ class Insight:
             return Explanation("accounts", text, since, None, before)
         able = [row for row in rows if _opens_at(row, now) is None]
         if not able:
-            first = min(rows, key=lambda row: _opens_at(row, now) or 0.0)
-            return Explanation("rest", _resting(first, len(rows)), since, _opens_at(first, now), before)
+            text, opens_at = _first_to_wake(rows, now)
+            return Explanation("rest", text, since, opens_at, before)
         free = [row for row in able if row["used"] < row["slots"]]
         seconds = self._slot_seconds({}, rows)
         if not free:
@@ -140,7 +142,12 @@ class Insight:
     def _rows(self, pool: str) -> list[dict[str, Any]]:
         provider, _, account = pool.partition("/")
         rows = self.store.accounts.rows(provider, self.clock())
-        return [row for row in rows if account in ("", row["name"])]
+        return [{**row, "slots": max(0, row["slots"])} for row in rows if account in ("", row["name"])]
+
+    def _lanes(self, pools: Sequence[str]) -> list[Lane]:
+        """Who waits for any of these pools; a lane that several serve stands there once."""
+        found = {lane.name: lane for pool in pools for lane in self.store.lanes.waiting_for(pool)}
+        return list(found.values())
 
     def _slot_seconds(self, batch: dict[str, float], rows: Sequence[dict[str, Any]]) -> float | None:
         """Seconds of a slot that one ended job took, its failed attempts included."""
@@ -173,6 +180,15 @@ def _opens_at(row: dict[str, Any], now: float) -> float | None:
         return until
     cap = int(row.get("max_per_day") or 0)
     return now + 86_400 if cap and row["today"] >= cap else None
+
+
+def _first_to_wake(rows: Sequence[dict[str, Any]], now: float) -> tuple[str, float | None]:
+    """Of accounts that all rest: a sentence, and when the first takes work again; None: once resumed."""
+    first = min(rows, key=lambda row: _opens_at(row, now) or 0.0)
+    opens_at, text = _opens_at(first, now), _resting(first, len(rows))
+    if opens_at is None or opens_at < UNTIL_RESUMED:
+        return text, opens_at
+    return f"{text}: `orchestrator resume account {first['provider']}/{first['name']}`", None
 
 
 def _takes(row: dict[str, Any], seconds: float | None) -> float:

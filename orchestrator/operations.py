@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import Invalid, NotFound
-from orchestrator.models import Job
+from orchestrator.models import Job, State
 from orchestrator.retry import UNTIL_RESUMED
-from orchestrator.settings import number_fault
+from orchestrator.schemas import JobOptions, check
+from orchestrator.settings import ACCOUNT_NUMBERS, number_fault
 
 if TYPE_CHECKING:
     from orchestrator.broker import Broker
@@ -83,9 +84,13 @@ class Operations:
         if faults:
             raise Invalid("; ".join(faults))
         provider, name = self.account(account)
-        self.store.accounts.change(provider, name, limits)
+        typed = {
+            limit: None if value is None else ACCOUNT_NUMBERS[limit][0](value)
+            for limit, value in limits.items()
+        }
+        self.store.accounts.change(provider, name, typed)
         self.broker.submit(self.store.fill(provider, self.clock()))
-        told = " ".join(f"{limit}={value}" for limit, value in limits.items())
+        told = " ".join(f"{limit}={value}" for limit, value in typed.items())
         logger.info("account.changed provider=%s account=%s %s", provider, name, told)
 
     def pause(self, kind: str, name: str) -> None:
@@ -111,17 +116,37 @@ class Operations:
     def in_flight(self, kind: str, name: str) -> int:
         """How much is still open: attempts; of a batch, jobs that are neither waiting nor over."""
         if kind == "batch":
-            counts = self.store.batch(self._known(kind, name))
-            return int(counts.get("submitted", 0) + counts.get("collecting", 0))
-        provider, account = self.account(name) if kind == "account" else (self._known(kind, name), "")
+            about_to = sum(job.state is State.QUEUED for job in self.holders(kind, name))
+            counts = self.store.batch(name)
+            return int(about_to + counts.get("submitted", 0) + counts.get("collecting", 0))
+        provider, account = self._pool(kind, name)
         rows = self.store.accounts.rows(provider, self.clock())
         return sum(row["used"] for row in rows if account in ("", row["name"]))
+
+    def holders(self, kind: str, name: str) -> list[Job]:
+        """The jobs that hold slots, those included whose message to submit is on its way."""
+        if kind == "batch":
+            targets = [lane.partition("|")[0] for lane in self.store.lanes.of(self._known(kind, name))]
+            served_by = {pool.partition("/")[0] for target in targets for pool in target.split("+")}
+            return [job for job in self._holding([(each, "") for each in served_by]) if job.batch == name]
+        return self._holding([self._pool(kind, name)])
+
+    def _pool(self, kind: str, name: str) -> tuple[str, str]:
+        return self.account(name) if kind == "account" else (self._known(kind, name), "")
+
+    def _holding(self, pools: Sequence[tuple[str, str]]) -> list[Job]:
+        """The jobs that hold slots of these accounts; an account of '': all of the provider's."""
+        accounts = self.store.accounts
+        pairs = [(pool, each) for pool, one in pools for each in ([one] if one else accounts.names(pool))]
+        attempts = [attempt for pair in pairs for attempt in accounts.holders(*pair)]
+        return self.store.jobs([attempt.rpartition(".")[0] for attempt in attempts])
 
     def weigh(self, kind: str, name: str, weight: float) -> None:
         """Give a `batch` or a `tenant` so many times the share of one of weight 1. Raises: Invalid."""
         low, high = WEIGHTS
         if not low <= weight <= high:
             raise Invalid(f"weight is {weight!r}; it must be from {low:g} to {high:g}")
+        check(JobOptions, {kind: name}, "weight")
         self.store.lanes.weigh(f"{name}/" if kind == "tenant" else name, weight)
 
     def dead(self, which: Filter) -> Iterator[tuple[Job, float]]:
@@ -159,7 +184,12 @@ class Operations:
     def _known(self, kind: str, name: str) -> str:
         if kind == "provider" and name not in self.providers:
             raise NotFound(f"no provider {name!r}; known are: {', '.join(sorted(self.providers))}")
-        if kind == "batch" and not self.store.batch(name):
+        # A pause outlives the record of a batch that is over.
+        if (
+            kind == "batch"
+            and not self.store.batch(name)
+            and f"batch:{name}" not in self.store.lanes.paused()
+        ):
             raise NotFound(f"no batch {name!r}: nothing of that name is known")
         return name
 

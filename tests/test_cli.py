@@ -69,7 +69,7 @@ MISTAKES = [
     (("enqueue", "useapi_frames", "seed"), {}, "not of the form key=value"),
     (("enqueue", "useapi_frames", "seed=abc"), {}, "seed = 'abc': Not a valid integer"),
     (("status", "nobody"), {}, "no job has the id 'nobody'"),
-    (("resume", "useapi_frames", "nobody"), {}, "known are: studio-1, studio-2"),
+    (("resume", "account", "nobody"), {}, "known are: useapi_frames/studio-1, useapi_frames/studio-2"),
     (("status",), {"ORCHESTRATOR_REDIS_URL": "redis://127.0.0.1:1"}, "Redis does not answer"),
     (("status",), {"ORCHESTRATOR_REDIS_URL": "bar"}, "must begin with redis://"),
     (("status",), {"ORCHESTRATOR_ACCOUNTS": "/nowhere"}, "cannot read /nowhere"),

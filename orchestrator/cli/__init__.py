@@ -1,0 +1,33 @@
+"""`orchestrator …`: thin commands over the client, the local stack and the demo.
+
+What is slow to import is imported by the commands that need it: `orchestrator --help` is quick.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import click
+
+from orchestrator.cli import dead, jobs, local, operate
+
+COMMANDS = (
+    *(local.demo, local.up, local.simulate, local.doctor, local.providers),
+    *(jobs.enqueue, jobs.status, jobs.explain, jobs.forecast),
+    *(operate.accounts, operate.pause, operate.resume, operate.drain, operate.weigh, dead.dead),
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="orchestrator")
+def main() -> None:
+    """Thousands of image generations: enqueue, walk away, find the pictures."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+for command in COMMANDS:
+    main.add_command(command)

@@ -1,0 +1,82 @@
+"""Commands for this machine: the demo, the local stack, the simulator, and what there is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+from rich.text import Text
+
+from orchestrator.cli.plainly import json_option, plainly
+from orchestrator.views.printing import console
+
+MARKS = {"ok": Text("✓", "green"), "warning": Text("!", "yellow"), "fault": Text("✗", "red")}
+
+
+@click.command()
+@click.option("--exit", "leave", is_flag=True, help="Stop at the end; 0 if every job ended as scripted.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("demo-output"), show_default=True,
+    help="Folder for the pictures and the gallery.",
+)  # fmt: skip
+@plainly
+def demo(leave: bool, output: Path) -> None:
+    """Run the main job for real on this machine alone, against simulated providers."""
+    from orchestrator.demo.run import run
+
+    if not run(output, stay=not leave, console=console):
+        raise SystemExit(1)
+
+
+@click.command()
+@click.option("--simulator", is_flag=True, help="With simulated providers and two accounts at them.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Of the receiver."
+)
+@click.option("--flower-port", type=click.IntRange(1, 65535), default=5555, show_default=True)
+@plainly
+def up(simulator: bool, workers: int, port: int, flower_port: int) -> None:
+    """Run the whole local stack; Ctrl-C stops it."""
+    from orchestrator.up import up_until_stopped
+
+    up_until_stopped(simulator, workers, port, flower_port, console)
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option("--port", type=click.IntRange(0, 65535), required=True)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def simulate(port: int, arguments: tuple[str, ...]) -> None:
+    """Serve the simulated providers on a local port. `orchestrator simulate --port 0 -- --help` says more."""
+    command = [sys.executable, "-m", "orchestrator.simulator", "--port", str(port), *arguments]
+    with subprocess.Popen(command) as process:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.terminate()
+            code = process.wait()
+    raise SystemExit(code)
+
+
+@click.command()
+@json_option
+def providers(as_json: bool) -> None:
+    """List the providers: how an outcome comes, whether it is signed, the limits, the documentation."""
+    from orchestrator.views.providers import show_providers
+
+    show_providers(as_json)
+
+
+@click.command()
+@plainly
+def doctor() -> None:
+    """Check the settings and everything they name, and say what to mend."""
+    from orchestrator.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        console.print(MARKS[finding.verdict], finding.text, soft_wrap=True)
+    if any(finding.verdict == "fault" for finding in findings):
+        raise SystemExit(1)

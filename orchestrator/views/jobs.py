@@ -1,0 +1,117 @@
+"""What the command line shows of jobs and batches."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.models import State
+from orchestrator.schemas import moment, shown
+from orchestrator.views.accounts import account_rows, account_view, print_accounts
+from orchestrator.views.printing import ago, console, counted, in_about, print_json
+
+if TYPE_CHECKING:
+    from orchestrator.client import Orchestrator
+
+
+def show_status(orchestrator: Orchestrator, as_json: bool) -> None:
+    store, now = orchestrator.flow.store, orchestrator.flow.clock()
+    counts, accounts = store.counts(), account_rows(orchestrator)
+    providers = orchestrator.flow.exchange.providers
+    missing = {name: share for name in providers if (share := round(store.missing_share(name), 3))}
+    paused = sorted(store.lanes.paused())
+    if as_json:
+        return print_json(
+            {
+                "jobs": counts,
+                "events": store.stats(),
+                "accounts": [account_view(row, now) for row in accounts],
+                "paused": paused,
+                "missing_callbacks": missing,
+            }
+        )
+    jobs = Table("provider", *(state.value for state in State), title="Jobs", title_justify="left")
+    for provider in sorted({word.partition("/")[0] for word in counts}):
+        jobs.add_row(provider, *(str(counts.get(f"{provider}/{state.value}", 0)) for state in State))
+    console.print(jobs)
+    print_accounts(accounts, now)
+    for kind, _, name in (each.partition(":") for each in paused):
+        console.print(f"{kind} {name} is paused: `orchestrator resume {kind} {name}`", soft_wrap=True)
+    for provider, share in missing.items():
+        polled = ": it is polled instead" if orchestrator.flow.watch.polls_instead(provider) else ""
+        console.print(f"{provider}: {share:.0%} of the latest callbacks did not come{polled}")
+
+
+def show_job(orchestrator: Orchestrator, job_id: str, as_json: bool, **more: Any) -> None:
+    """`more`: what else is known of it."""
+    job = orchestrator.job(job_id).record
+    view = {**shown(job), **more}
+    attempts = [
+        _attempt_view(number, row) for number, row in enumerate(orchestrator.flow.store.attempts(job), 1)
+    ]
+    granted = attempts and attempts[-1]["state"] == "granted"
+    if job.state is State.QUEUED and not granted and "+" in job.target:
+        view["waits_for"] = job.target.split("+")
+    if as_json:
+        return print_json({**view, "attempt_records": attempts})
+    table = _grid()
+    for name, value in view.items():
+        if value not in (None, {}, ""):
+            table.add_row(Text(name, "bold"), value if isinstance(value, str) else json.dumps(value))
+    for attempt in attempts:
+        table.add_row(Text(f"attempt {attempt.pop('number')}", "bold"), json.dumps(attempt))
+    console.print(table)
+
+
+def show_explanation(orchestrator: Orchestrator, job_id: str, as_json: bool) -> None:
+    told, now = orchestrator.insight.explain(job_id), orchestrator.flow.clock()
+    if as_json:
+        moments = {"since": moment(told.since), "opens_at": moment(told.opens_at)}
+        return print_json({**asdict(told), **moments})
+    table = _grid()
+    table.add_row(Text(told.gate, "bold"), told.text)
+    table.add_row("since", ago(told.since, now))
+    if told.opens_at is not None:
+        table.add_row("opens", in_about(told.opens_at, now))
+    if told.before is not None:
+        table.add_row("before it", f"about {counted(told.before, 'job')}")
+    console.print(table)
+
+
+def show_forecast(orchestrator: Orchestrator, batch: str, more: list[int], as_json: bool) -> None:
+    told, now = orchestrator.insight.forecast(batch, more), orchestrator.flow.clock()
+    if as_json:
+        with_more = {count: moment(ends_at) for count, ends_at in told.with_more.items()}
+        return print_json({**asdict(told), "ends_at": moment(told.ends_at), "with_more": with_more})
+    table = _grid()
+    table.add_row(Text(batch, "bold"), f"{counted(told.remaining, 'job')} not over yet")
+    table.add_row("slots", f"{told.slots:.4g}, shared with whoever else waits for them")
+    measured = f"{told.slot_seconds:.3g} s of a slot, measured" if told.slot_seconds else "not measured yet"
+    table.add_row("a job", measured)
+    if told.remaining:
+        table.add_row("ends", "nobody can say" if told.ends_at is None else in_about(told.ends_at, now))
+    for count, ends_at in told.with_more.items():
+        table.add_row(f"with {counted(count, 'account')} more", in_about(ends_at, now))
+    console.print(table)
+    for note in told.notes:
+        console.print(note, soft_wrap=True)
+
+
+def _attempt_view(number: int, row: Any) -> dict[str, Any]:
+    opened, closed = row.get("opened"), row.get("closed")
+    return {
+        "number": number,
+        "account": row.get("account"),
+        "state": row.get("verdict") or row.get("state"),
+        "opened_at": moment(float(opened)) if opened else None,
+        "closed_at": moment(float(closed)) if closed else None,
+        "error": json.loads(row["error"])["message"] if row.get("error") else None,
+    }
+
+
+def _grid() -> Table:
+    return Table(show_header=False, box=None)
