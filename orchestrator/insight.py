@@ -83,10 +83,13 @@ class Insight:
         pools = sorted({pool for lane in self.store.lanes.of(batch) for pool in _pools(lane)})
         rows = [row for pool in pools for row in self._rows(pool)]
         seconds = self._slot_seconds(counts, rows)
-        able = [row for row in rows if _opens_at(row, now) is None]
+        paused = self.store.lanes.paused()
+        able = [
+            row for row in rows if row["opens_at"] is None and f"provider:{row['provider']}" not in paused
+        ]
         slots = sum(_takes(row, seconds) for row in able)
-        notes = _notes(batch, rows, able, remaining, self.store.lanes.paused(), now)
-        if seconds is None or not remaining:
+        notes = _notes(batch, rows, able, remaining, paused)
+        if seconds is None or not remaining or f"batch:{batch}" in paused:
             return Forecast(batch, remaining, slots, seconds, None, {}, notes)
         lanes = self._lanes(pools)
         mine = remaining * seconds
@@ -105,7 +108,9 @@ class Insight:
         now, paused = self.clock(), self.store.lanes.paused()
         pools = _pools(job.lane)
         if f"batch:{job.batch}" in paused:
-            text = f"its batch is paused: `orchestrator resume batch {job.batch}`"
+            spent = self.store.lanes.why_paused(job.batch) == "spend"
+            reached = "its batch has reached its spend cap and" if spent else "its batch"
+            text = f"{reached} is paused: `orchestrator resume batch {job.batch}`"
             return Explanation("paused", text, since, None, rank)
         providers = {pool.partition("/")[0] for pool in pools}
         held = [each for each in sorted(providers) if f"provider:{each}" in paused]
@@ -121,9 +126,9 @@ class Insight:
         if not rows:
             text = f"no account serves {job.target}: is it in the accounts file of the workers?"
             return Explanation("accounts", text, since, None, before)
-        able = [row for row in rows if _opens_at(row, now) is None]
+        able = [row for row in rows if row["opens_at"] is None]
         if not able:
-            text, opens_at = _first_to_wake(rows, now)
+            text, opens_at = _first_to_wake(rows)
             return Explanation("rest", text, since, opens_at, before)
         free = [row for row in able if row["used"] < row["slots"]]
         seconds = self._slot_seconds({}, rows)
@@ -173,21 +178,14 @@ def _since(job: Job, attempt: Attempt | None) -> float:
     return attempt.closed_at if attempt and attempt.closed_at else job.created_at
 
 
-def _opens_at(row: dict[str, Any], now: float) -> float | None:
-    """When an account takes work again; None: it does now."""
-    until = float(row.get("rest_until") or 0)
-    if until > now:
-        return until
-    cap = int(row.get("max_per_day") or 0)
-    return now + 86_400 if cap and row["today"] >= cap else None
-
-
-def _first_to_wake(rows: Sequence[dict[str, Any]], now: float) -> tuple[str, float | None]:
+def _first_to_wake(rows: Sequence[dict[str, Any]]) -> tuple[str, float | None]:
     """Of accounts that all rest: a sentence, and when the first takes work again; None: once resumed."""
-    first = min(rows, key=lambda row: _opens_at(row, now) or 0.0)
-    opens_at, text = _opens_at(first, now), _resting(first, len(rows))
-    if opens_at is None or opens_at < UNTIL_RESUMED:
-        return text, opens_at
+    first = min(rows, key=lambda row: row["opens_at"])
+    text = _resting(first, len(rows))
+    if first["opens_at"] < UNTIL_RESUMED:
+        return text, first["opens_at"]
+    if first["closed_by"] == "spend cap":
+        return f"{text}: `orchestrator accounts set {first['provider']}/{first['name']} max_spend=…`", None
     return f"{text}: `orchestrator resume account {first['provider']}/{first['name']}`", None
 
 
@@ -203,7 +201,7 @@ def _resting(row: dict[str, Any], accounts: int) -> str:
         if accounts == 1
         else f"all {accounts} accounts rest, {row['name']} the shortest"
     )
-    return f"{whose} ({row.get('rest_reason') or 'its daily cap is reached'})"
+    return f"{whose} ({row['closed_by']})"
 
 
 def _in_use(rows: Sequence[dict[str, Any]]) -> str:
@@ -240,9 +238,9 @@ def _not_in_line(job: Job, attempt: Attempt | None) -> Explanation:
 
 def _notes(
     batch: str, rows: Sequence[dict[str, Any]], able: Sequence[dict[str, Any]], remaining: int,
-    paused: set[str], now: float,
+    paused: set[str],
 ) -> tuple[str, ...]:  # fmt: skip
-    notes = [f"{row['name']} is left out: {_resting(row, 1)}" for row in rows if row not in able]
+    notes = [f"{row['name']} is left out: {_resting(row, 1)}" for row in rows if row["opens_at"]]
     if f"batch:{batch}" in paused:
         notes.append("the batch is paused")
     notes += [

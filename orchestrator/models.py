@@ -163,7 +163,7 @@ class Account:
     price: float = 1.0  # of one generation, in any unit
     max_spend: float = 0.0  # what its generations may cost in all, those at risk included; 0: no cap
     when_uncertain: WhenUncertain = WhenUncertain.RESUBMIT
-    max_moderated: int = 0  # prompts refused by moderation in an hour, above which it rests; 0: never
+    max_moderated: int = 0  # prompts refused by moderation in an hour, from which on it rests; 0: never
     max_moderated_share: float = 0.0  # … if they also are so much of what was generated
     queue_ahead: int = 0  # jobs beyond max_jobs that may wait in the provider's own queue
 

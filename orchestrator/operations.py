@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 KINDS = ("account", "provider", "batch")
 PAUSED = "paused"  # why an account rests that a person paused
 LIMITS = (
-    "max_jobs requests_per_second burst max_per_day weight queue_ahead deadline_seconds max_moderated "
+    "max_jobs requests_per_second burst max_per_day weight deadline_seconds max_moderated "
     "max_moderated_share price max_spend"
 ).split()
 WEIGHTS = (0.01, 1000.0)

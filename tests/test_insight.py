@@ -360,7 +360,6 @@ def test_a_paused_batch_can_be_resumed_when_its_record_is_gone(world, server):
         world.operations.resume("batch", "autumn")
 
 
-@pytest.mark.xfail(strict=True, reason="the stream of ends still holds the first end of a replayed job")
 def test_whoever_waits_for_a_batch_waits_for_what_was_replayed(world):
     world.enqueue("a", batch="autumn")
     world.fail(world.submit("a"))

@@ -70,8 +70,9 @@ class Accounts:
         """How the accounts of a provider stand, by name: their hashes, and beside these
 
         `provider`, `name`, `changed` (limits that a person changed), `used` (slots), `slots` (that it takes
-        now, rests apart), `today` (generations of the last 24 hours, counted where there is a daily cap) and
-        `turn_in` (seconds until its pace has a request left).
+        now, rests apart), `today` (generations of the last 24 hours, counted where there is a daily cap),
+        `turn_in` (seconds until its pace has a request left), `opens_at` (until when it takes no work; None:
+        it does) and `closed_by` (why).
         """
         return [
             {
@@ -83,8 +84,10 @@ class Accounts:
                 "slots": slots,
                 "today": today,
                 "turn_in": float(turn_in),
+                "opens_at": float(opens_at) if opens_at else None,
+                "closed_by": closed_by,
             }
-            for name, fields, changed, used, slots, today, turn_in in self._link.step(
+            for name, fields, changed, used, slots, today, turn_in, opens_at, closed_by in self._link.step(
                 "accounts", provider, now
             )
         ]

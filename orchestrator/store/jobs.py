@@ -292,7 +292,7 @@ class Jobs:
     def batch(self, name: str) -> dict[str, float]:
         """Counts by state, `total`, and the moments `created`, `started`, `ended`; empty: no such batch."""
         row = self._link.call(lambda: self._link.client.hgetall(f"{PREFIX}batch:{name}"))
-        return {key: float(value) for key, value in row.items()}
+        return {key: float(value) for key, value in row.items() if key != "paused"}
 
     def jobs_of(self, batch: str) -> list[str]:
         ids: list[str] = self._link.call(lambda: self._link.client.lrange(f"{PREFIX}jobs-of:{batch}", 0, -1))

@@ -52,6 +52,10 @@ class Lanes:
         found: set[str] = self._link.call(lambda: self._link.client.smembers(f"{PREFIX}paused"))
         return found
 
+    def why_paused(self, batch: str) -> str:
+        """`a person` or `spend`; empty where it is not paused."""
+        return str(self._link.call(lambda: self._link.client.hget(f"{PREFIX}batch:{batch}", "paused")) or "")
+
     def waiting_for(self, pool: str) -> list[Lane]:
         """The lanes that a pool of slots serves, next first; paused ones are not among them.
 

@@ -1,11 +1,12 @@
 -- How the accounts of a provider stand. ARGV: provider, now
 -- Gives for each {name, fields, changed limits, slots in use, slots it takes now, generations of the last 24 hours,
--- seconds until its pace has a request left}
+-- seconds until its pace has a request left, until when it takes no work ('' where it does) and why}
 local provider, now, rows = ARGV[1], tonumber(ARGV[2]), {}
 local names = redis.call('SMEMBERS', accounts_key(provider))
 table.sort(names)
 for i, name in ipairs(names) do
   redis.call('ZREMRANGEBYSCORE', slots_key(provider, name), '-inf', now)
+  local opens_at, why = closed_until(provider, name, now)
   rows[i] = {
     name,
     redis.call('HGETALL', account_key(provider, name)),
@@ -14,6 +15,8 @@ for i, name in ipairs(names) do
     slots_of(provider, name),
     redis.call('ZCOUNT', day_key(provider, name), now - DAY, '+inf'),
     tostring((turn_of(provider, name, now))),
+    opens_at and string.format('%.3f', opens_at) or '',
+    why or '',
   }
 end
 return rows

@@ -27,24 +27,34 @@ local function announce_end(id, now, keep_seconds)
   redis.call('HSET', job_key(id), 'ended', now)
   redis.call('PUBLISH', P .. 'ended:' .. id, '1')
   if batch ~= '' then
-    redis.call('XADD', P .. 'ended-in:' .. batch, '*', 'job', id)
+    redis.call('HSET', job_key(id), 'end_entry', redis.call('XADD', P .. 'ended-in:' .. batch, '*', 'job', id))
     redis.call('HSET', batch_key(batch), 'ended', now)
     local counts = redis.call('HMGET', batch_key(batch), 'total', 'succeeded', 'failed', 'cancelled')
     local over = tonumber(counts[2] or '0') + tonumber(counts[3] or '0') + tonumber(counts[4] or '0')
-    if over >= tonumber(counts[1]) then keep_batch(batch, keep_seconds) end
+    if over >= tonumber(counts[1]) then
+      keep_batch(batch, keep_seconds)
+      redis.call('SREM', PAUSED, 'batch:' .. batch)
+    end
   end
   keep_job(id, keep_seconds)
 end
 
+-- A job that had ended goes on.
+local function begin_again(id)
+  local job = redis.call('HMGET', job_key(id), 'batch', 'end_entry')
+  keep_job(id)
+  redis.call('HDEL', job_key(id), 'ended', 'end_entry')
+  redis.call('ZREM', DEAD, id)
+  if job[1] ~= '' then keep_batch(job[1]) end
+  if job[2] then redis.call('XDEL', P .. 'ended-in:' .. job[1], job[2]) end
+end
+
 -- The outcome is known: the job is finished as the task it is.
 local function to_finish(id, now, urls, account)
-  if job_field(id, 'ended') then keep_job(id) end
+  if job_field(id, 'ended') then begin_again(id) end
   redis.call('HSET', job_key(id), 'urls', urls, 'account', account)
   redis.call('HDEL', job_key(id), 'late_urls', 'late_account')
-  if urls ~= '' then
-    redis.call('HDEL', job_key(id), 'error', 'reason', 'ended')
-    redis.call('ZREM', DEAD, id)
-  end
+  if urls ~= '' then redis.call('HDEL', job_key(id), 'error', 'reason') end
   set_state(id, 'collecting')
   return finish_due(id, now)
 end

@@ -5,15 +5,13 @@
 local now, grants, finishes, providers, replayed = tonumber(ARGV[1]), {}, {}, {}, 0
 for i = 3, #ARGV do
   local id = ARGV[i]
-  if redis.call('ZREM', DEAD, id) == 1 and job_field(id, 'state') == 'failed' then
+  if redis.call('ZSCORE', DEAD, id) and job_field(id, 'state') == 'failed' then
     replayed = replayed + 1
     local urls = job_field(id, 'urls') or ''
-    keep_job(id)
-    redis.call('HDEL', job_key(id), 'ended', 'reason', 'error', 'failures', 'expires', 'urls',
-      'collect_failures', 'collect_error')
+    begin_again(id)
+    redis.call('HDEL', job_key(id), 'reason', 'error', 'failures', 'expires', 'urls', 'collect_failures',
+      'collect_error')
     if ARGV[2] == '1' then redis.call('HSET', job_key(id), 'even_if_moderated', 1) end
-    local batch = job_field(id, 'batch')
-    if batch ~= '' then keep_batch(batch) end
     if urls ~= '' then
       finishes[#finishes + 1] = to_finish(id, now, urls, job_field(id, 'account'))
     else

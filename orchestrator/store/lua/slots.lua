@@ -1,6 +1,7 @@
 -- Slots: what an account may take, and the granting of it. Part of every step, after lanes.lua.
 local GUARD_WINDOW = 3600        -- refusals by moderation are counted, and the account rests, for so long
 local CUT = 0.7                  -- of what was in flight, once the provider says that it is too much
+local UNTIL_RESUMED = 4102444800 -- 2100-01-01: only a person ends such a rest
 local PROBE_AGAIN = 2            -- seconds after a slot was tried that others held, and nothing was said
 
 local function limits_of(provider, account, ...)
@@ -17,26 +18,36 @@ local function slots_of(provider, account)
   local known = limits_of(provider, account, 'max_jobs', 'learned', 'elsewhere', 'queue_ahead', 'ahead')
   local max_jobs = tonumber(known[1] or '0')
   local bears = math.min(max_jobs, math.floor(tonumber(known[2] or max_jobs)))
-  return bears - tonumber(known[3] or '0') + ahead_of(max_jobs, known[4], known[5])
+  return math.max(0, bears - tonumber(known[3] or '0')) + ahead_of(max_jobs, known[4], known[5])
 end
 
--- How many more the daily cap admits; nil where there is none. A generation counts for 24 hours.
+-- How many more the daily cap admits, and when it admits one where it does not now; nil where there is no cap.
+-- A generation counts for 24 hours.
 local function left_today(provider, account, now)
   local cap = tonumber(account_field(provider, account, 'max_per_day') or '0')
   if cap <= 0 then return nil end
   redis.call('ZREMRANGEBYSCORE', day_key(provider, account), '-inf', now - DAY)
   local left = cap - redis.call('ZCARD', day_key(provider, account))
-  if left <= 0 then
-    local oldest = redis.call('ZRANGE', day_key(provider, account), 0, 0, 'WITHSCORES')[2]
-    wake_account(provider, account, tonumber(oldest or now) + DAY)
-  end
-  return left
+  if left > 0 then return left end
+  return 0, tonumber(redis.call('ZRANGE', day_key(provider, account), -left, -left, 'WITHSCORES')[2] or now) + DAY
+end
+
+-- Until when the account takes no work, and why; nil where it takes some now.
+local function closed_until(provider, account, now)
+  local resting = limits_of(provider, account, 'rest_until', 'rest_reason')
+  if tonumber(resting[1] or '0') > now then return tonumber(resting[1]), resting[2] end
+  if is_spent(provider, account) then return UNTIL_RESUMED, 'spend cap' end
+  local left, opens_at = left_today(provider, account, now)
+  if left == 0 then return opens_at, 'daily cap' end
 end
 
 -- Slots in use and how many there are; nil where the account takes no work now.
 local function load_of(provider, account, now)
-  if tonumber(account_field(provider, account, 'rest_until') or '0') > now then return nil end
-  if is_spent(provider, account) then return nil end
+  local opens_at = closed_until(provider, account, now)
+  if opens_at then
+    if opens_at < UNTIL_RESUMED then wake_account(provider, account, opens_at) end
+    return nil
+  end
   redis.call('ZREMRANGEBYSCORE', slots_key(provider, account), '-inf', now)
   local used = redis.call('ZCARD', slots_key(provider, account))
   local limit, left = slots_of(provider, account), left_today(provider, account, now)
