@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
@@ -70,10 +71,16 @@ def check(schema: type[Schema], values: Any, what: str) -> dict[str, Any]:
     Raises: Invalid, with every fault at once: field, value, and what would be right.
     """
     try:
-        loaded: dict[str, Any] = schema().load(values)
+        loaded: dict[str, Any] = _made(schema).load(values)
     except ValidationError as error:
         raise Invalid(f"{what}: {faults(error, values)}") from None
     return loaded
+
+
+@cache
+def _made(schema: type[Schema]) -> Schema:
+    """Making one costs more than all that is ever loaded with it."""
+    return schema()
 
 
 def faults(error: ValidationError, values: Any) -> str:

@@ -66,7 +66,9 @@ def _looks(running: Running, batch: str) -> dict[str, float]:
     calls: dict[str, Callable[[str], Any]] = {
         "store_job_ms": store.job,
         "batch_counts_ms": lambda _: running.client.batch(batch).counts(),
-        "account_rows_ms": lambda _: store.account_rows(FRAMES),
+        "account_rows_ms": lambda _: store.accounts.rows(FRAMES, time.time()),
+        "explain_ms": running.client.insight.explain,
+        "forecast_ms": lambda _: running.client.insight.forecast(batch),
     }
     asked = {name: _median_ms(call, some) for name, call in calls.items()}
     typed = {
@@ -81,6 +83,9 @@ def _commands(job_id: str) -> dict[str, tuple[str, ...]]:
     return {
         "status": ("status",),
         "status_job": ("status", job_id),
+        "accounts": ("accounts",),
+        "explain": ("explain", job_id),
+        "forecast": ("forecast", "waiting"),
     }
 
 
