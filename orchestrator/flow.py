@@ -15,21 +15,16 @@ from orchestrator.errors import (
     BadReference,
     CallbackRefused,
     CollectFailed,
-    Held,
     JobCancelled,
     JobFailed,
-    Moderated,
-    NoOutcome,
     ProviderError,
     Stale,
     Uncertain,
-    describe,
 )
 from orchestrator.models import (
     Attempt,
     Failed,
     Job,
-    Lost,
     NewJob,
     Outcome,
     Pending,
@@ -39,6 +34,7 @@ from orchestrator.models import (
     Tries,
     attempt_id,
 )
+from orchestrator.settlement import refused_before, settlement
 from orchestrator.signatures import Reference
 from orchestrator.watch import SEARCH_SECONDS
 
@@ -90,7 +86,7 @@ class Flow:
         if opened is None:
             return
         if opened.refused:
-            self._settle(attempt, provider, opened.account, Failed(_refused_before()), opened.tries)
+            self._settle(attempt, provider, opened.account, refused_before(), opened.tries)
             return
         try:
             on_open()
@@ -266,39 +262,19 @@ class Flow:
         duration: float | None = None,
     ) -> str:
         """Apply a final outcome, once; the first wins. Gives settled, late, duplicate or unknown."""
-        told: dict[str, Any] = {"upstream_id": upstream_id, "source": source, "duration": duration}
-        if isinstance(outcome, Succeeded):
-            verdict, told["artifact_urls"] = "succeeded", outcome.artifact_urls
-        else:
-            error = outcome.error if isinstance(outcome, Failed) else _lost(outcome)
-            verdict = "lost" if isinstance(outcome, Lost) else retry.verdict(error)
-            told |= self._consequences(provider, account, error, tries)
-        settled = self.store.settle(attempt, verdict, self.clock(), **told)
+        known = self.exchange.accounts.get((provider, account))
+        budget = known.max_attempts if known else MAX_ATTEMPTS
+        now = self.clock()
+        verdict, told = settlement(outcome, tries, budget, now, self.dice)
+        if isinstance(outcome, Failed):
+            told["listed"] = self.exchange.running(provider, outcome.error)
+        told |= {"upstream_id": upstream_id, "source": source, "duration": duration}
+        settled = self.store.settle(attempt, verdict, now, **told)
         _log("attempt.closed", attempt=attempt, verdict=verdict, word=settled.word, by=source or "submit")
         self.broker.submit(settled.grants)
         if settled.finish:
             self.broker.finish([settled.finish])
         return settled.word
-
-    def _consequences(
-        self, provider: str, account: str, error: ProviderError, tries: Tries
-    ) -> dict[str, Any]:
-        """What an error means for the job, and for the account."""
-        now = self.clock()
-        known = self.exchange.accounts.get((provider, account))
-        budget = tries.most or (known.max_attempts if known else MAX_ATTEMPTS)
-        decision = retry.decide(error, tries.failures, budget, self.dice())
-        rest = retry.rest_seconds(error, self.dice())
-        again = decision if isinstance(decision, retry.Again) else None
-        return {
-            "error": describe(error),
-            "again_at": now + again.seconds if again else None,
-            "counts": type(error).__name__ if again is None or again.counts else "",
-            "rest_until": None if rest is None else min(now + rest, retry.UNTIL_RESUMED),
-            "rest_reason": type(error).__name__,
-            "means": retry.means(error),
-            "listed": self.exchange.running(provider, error),
-        }
 
     def _finish_later(self, job: Job, error: CollectFailed) -> None:
         if job.collect_failures + 1 >= retry.COLLECT_ATTEMPTS:
@@ -306,22 +282,6 @@ class Flow:
         seconds = retry.backoff_seconds(job.collect_failures, self.dice(), retry.COLLECT_CAP_SECONDS)
         _log("job.collect_postponed", job=job.id, seconds=round(seconds, 1), error=error)
         self.store.finish_later(job.id, self.clock() + seconds, str(error))
-
-
-def _lost(outcome: Outcome) -> ProviderError:
-    if isinstance(outcome, Lost) and outcome.held:
-        return Held(
-            "the submit was not answered, and nothing told until the deadline whether the provider took it: "
-            "look there, then replay it or purge it"
-        )
-    return NoOutcome("no outcome until the deadline")
-
-
-def _refused_before() -> ProviderError:
-    return Moderated(
-        "this was refused by moderation before, and was not sent again: change the prompt, "
-        "or say even_if_moderated"
-    )
 
 
 def _why(job: Job) -> str:
