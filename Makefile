@@ -22,7 +22,7 @@ bench: $(READY) ## measure the product on this machine (ARGS="slots --jobs 200";
 	@$(BIN)/python -m bench $(ARGS)
 
 test: lint ## every check, then the tests (ARGS goes to pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(ARGS)
 
 lint: $(READY) ## style, types and the direction of imports
 	@$(BIN)/ruff check .
