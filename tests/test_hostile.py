@@ -26,6 +26,7 @@ def test_nothing_hostile_is_taken_and_everything_honest_is(tmp_path: Path) -> No
         assert figures.log_lines < LINES
         log = here.stack.log("receiver").read_text()
         assert "Traceback" not in log
+        assert "MonkeyPatchWarning" not in log  # gevent came first
         assert not any(one.reference in log for one in here.waiting)
         with socket.create_connection(("127.0.0.1", here.stack.receiver_port)) as idle:
             idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -32,7 +32,8 @@ from orchestrator.store import Store
 from orchestrator.upstream import Upstream
 from orchestrator.watch import Watch
 from tests.conftest import TOKEN
-from webhooks import MAX_BODY_BYTES, create_app
+from webhooks.app import create_app
+from webhooks.callbacks import MAX_BODY_BYTES
 
 PROVIDER = "useapi_frames"
 PATIENCE = 30.0

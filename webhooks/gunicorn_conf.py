@@ -10,6 +10,7 @@ from orchestrator.settings import environment
 
 wsgi_app = "webhooks.wsgi:app"
 workers = int(environment().get("WEB_CONCURRENCY") or 2)
+# gevent's: nothing that opens sockets may be imported before a worker has started, so no `preload_app`.
 worker_class = "webhooks.worker.Worker"
 worker_connections = 4000  # of each worker, slow ones included
 logger_class = "webhooks.logs.ReceiverLogger"

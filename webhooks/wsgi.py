@@ -6,7 +6,7 @@ import logging
 import sys
 
 from orchestrator.errors import ConfigurationError, StoreUnavailable
-from webhooks import create_app
+from webhooks.app import create_app
 from webhooks.logs import Redacting, Sparing
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")

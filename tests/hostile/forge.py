@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from orchestrator.models import Secret
 from orchestrator.signatures import Reference, sign_reference, sign_webhook
-from webhooks import MAX_BODY_BYTES
+from webhooks.callbacks import MAX_BODY_BYTES
 
 UNSIGNED, SIGNED = "useapi_frames", "freepik_runway"
 SIGNED_ACCOUNT = "sig-1"

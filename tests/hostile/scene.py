@@ -56,7 +56,7 @@ class Scene:
     signed_reference: str
 
     def attack(self, count: int, seed: int) -> Figures:
-        delivered = [self._deliver(f"before-{number}") for number in range(REPLAYS)]
+        delivered = [self._deliver(uuid.uuid4().hex) for _ in range(REPLAYS)]
         log = self.stack.log("receiver")
         lines = log.read_bytes().count(b" WARNING ")
         figures = attack(
