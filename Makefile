@@ -2,6 +2,7 @@
 
 ARGS ?=
 BIN := .venv/bin
+AUDIT := .venv/audit/bin
 PACKAGES := orchestrator workers webhooks
 READY := .venv/ready
 
@@ -9,7 +10,7 @@ READY := .venv/ready
 USABLE := $(shell test "$$(cat $(READY) 2>/dev/null)" = "$$(pwd -P)" && \
 	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes)
 
-.PHONY: help demo bench test lint format lock clean
+.PHONY: help demo bench test hostile audit lint format lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -23,6 +24,14 @@ bench: $(READY) ## measure the product on this machine (ARGS="slots --jobs 200";
 
 test: lint ## every check, then the tests (ARGS goes to pytest)
 	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(ARGS)
+
+hostile: $(READY) ## attack the receiver with 100,000 requests (ARGS="--requests 20000 --seed 2")
+	@$(BIN)/python -m tests.hostile $(ARGS)
+
+audit: $(READY) ## look for known vulnerabilities of what requirements.lock names (needs the network)
+	@test -x $(AUDIT)/pip-audit || { $(BIN)/python -m venv .venv/audit && \
+		$(AUDIT)/python -m pip install --quiet --disable-pip-version-check 'pip-audit==2.10.1'; }
+	@$(AUDIT)/pip-audit --requirement requirements.lock --require-hashes --disable-pip $(ARGS)
 
 lint: $(READY) ## style, types and the direction of imports
 	@$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
@@ -13,16 +14,22 @@ import fsspec
 from orchestrator.errors import CollectFailed
 from orchestrator.models import Artifact
 
-# The first bytes of what a provider may send us as a picture.
-# https://www.iana.org/assignments/media-types/media-types.xhtml#image
-MAGIC: tuple[tuple[bytes, int, str, str], ...] = (
-    (b"\x89PNG\r\n\x1a\n", 0, "image/png", "png"),
-    (b"\xff\xd8\xff", 0, "image/jpeg", "jpg"),
-    (b"WEBP", 8, "image/webp", "webp"),
-    (b"GIF8", 0, "image/gif", "gif"),
-    (b"ftypavif", 4, "image/avif", "avif"),
+# The first bytes of what a provider may send us as a picture. What a browser would run, such as HTML or SVG,
+# begins otherwise, whatever its URL or its Content-Type says.
+# https://mimesniff.spec.whatwg.org/#matching-an-image-type-pattern
+# https://aomediacodec.github.io/av1-avif/#brands-overview
+MAGIC: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png", "png"),
+    (re.compile(rb"\xff\xd8\xff"), "image/jpeg", "jpg"),
+    (re.compile(rb"RIFF.{4}WEBPVP", re.S), "image/webp", "webp"),
+    (re.compile(rb"GIF8[79]a"), "image/gif", "gif"),
+    (re.compile(rb"....ftyp(?:avi[fs]|mif1.{4}(?:.{4})*?avif)", re.S), "image/avif", "avif"),
 )
-HEAD_BYTES = 16
+HEAD_BYTES = 40
+SHOWN_BYTES = 16
+
+# A folder or a name that is kept as it is. A Celery task, and so a job, may be sent under any id.
+PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .:-]{0,119}")
 
 
 class Artifacts:
@@ -35,12 +42,14 @@ class Artifacts:
     def put(self, folder: str, name: str, url: str, chunks: Iterable[bytes]) -> Artifact:
         """Keep one picture, whole or not at all. Safe to call twice: the same name is replaced.
 
+        `folder` and `name` may be any text: what could lead elsewhere is left out of the path.
+
         Raises: CollectFailed where it is no picture, or cannot be written.
         """
         head, chunks = _with_head(chunks)
         media_type, suffix = sniff(head)
         digest, size = hashlib.sha256(), 0
-        path = f"{self._root}/{folder}/{name}.{suffix}"
+        path = f"{self._root}/{plain(folder)}/{plain(name)}.{suffix}"
         try:
             with self._writing(path) as file:
                 for chunk in chunks:
@@ -48,10 +57,11 @@ class Artifacts:
                     size += len(chunk)
                     file.write(chunk)
                 file.keep()
-        except OSError as error:
-            raise CollectFailed(
-                f"the picture could not be kept: {error.strerror or type(error).__name__}"
-            ) from error
+        except CollectFailed:
+            raise
+        except Exception as error:  # each of fsspec's backends has errors of its own
+            reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+            raise CollectFailed(f"the picture could not be kept: {reason}") from error
         shown_path = path if self._local else self._files.unstrip_protocol(path)
         return Artifact(url, shown_path, media_type, size, digest.hexdigest())
 
@@ -68,8 +78,8 @@ class Artifacts:
                 yield folder.rpartition("/")[2], name, Artifact("", shown, media_type, size)
 
     def remove(self, artifact: Artifact) -> None:
-        """Raises: OSError."""
-        self._files.rm(artifact.path)
+        """Raises: OSError, or what else the backend has."""
+        self._files.rm_file(artifact.path)  # `rm` would take a * of the path for all that fits
 
     def _writing(self, path: str) -> _Writing:
         self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
@@ -104,15 +114,23 @@ class _Writing:
     def __exit__(self, *_: object) -> None:
         self._file.close()
         if self._growing and not self._kept:
-            self._files.rm(self._growing)
+            self._files.rm_file(self._growing)
 
 
 def sniff(head: bytes) -> tuple[str, str]:
     """Media type and file suffix by the first bytes. Raises: CollectFailed where it is no picture."""
-    for magic, offset, media_type, suffix in MAGIC:
-        if head[offset : offset + len(magic)] == magic:
+    for magic, media_type, suffix in MAGIC:
+        if magic.match(head[:HEAD_BYTES]):
             return media_type, suffix
-    raise CollectFailed(f"what came is no picture: it begins with {head[:HEAD_BYTES]!r}")
+    raise CollectFailed(f"what came is no picture: it begins with {head[:SHOWN_BYTES]!r}")
+
+
+def plain(text: str) -> str:
+    """The text itself where it is a mere name; otherwise one that is, and that no other text has."""
+    if PLAIN.fullmatch(text):
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{re.sub('[^A-Za-z0-9]+', '_', text)[:60]}-{digest[:16]}"
 
 
 def _with_head(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:

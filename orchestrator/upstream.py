@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import http.cookiejar
-import ipaddress
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ssl import SSLCertVerificationError
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import LocationValueError, NewConnectionError
 
+from orchestrator.addresses import is_own, may_fetch
+from orchestrator.connections import ANYWHERE, PUBLIC, deadline
 from orchestrator.errors import Broken, CollectFailed, Uncertain, Unreachable
 from orchestrator.models import Reply, Request
 
 CONNECT_SECONDS = 5.0
-DOWNLOAD_SECONDS = 60.0  # between two chunks
+DOWNLOAD_SECONDS = 600.0  # one picture in all
+CHUNK_SECONDS = 30.0  # so 2 KiB a second at least
+MAX_REDIRECTS = 3  # of a picture; of a request none
+REDIRECTS = (301, 302, 303, 307, 308)
 POOL_SIZE = 128  # connections kept per host
 MAX_REPLY_BYTES = 8 * 2**20
 MAX_ARTIFACT_BYTES = 64 * 2**20
@@ -33,37 +40,39 @@ TEXT_CHARACTERS = 500
 
 
 class Upstream:
-    """A pool of connections per host. Thread-safe. It never repeats a request and follows no redirect."""
+    """A pool of connections per host. Thread-safe. It never repeats a request, and asks no proxy:
+
+    one would look up names by itself, and so undo what is checked here of the addresses of pictures.
+    """
 
     def __init__(self) -> None:
-        self._session = requests.Session()
-        self._session.trust_env = False
-        # One session serves every account: a cookie of one must not reach another.
-        self._session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        self._session.headers["User-Agent"] = "orchestrator"
-        adapter = HTTPAdapter(pool_connections=POOL_SIZE, pool_maxsize=POOL_SIZE, max_retries=0)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+        self._session = _Session(ANYWHERE)
+        self._pictures = _Session(PUBLIC)
+        self._pictures.headers["Accept-Encoding"] = "identity"
 
     def close(self) -> None:
         self._session.close()
+        self._pictures.close()
 
     def send(self, request: Request, timeout_seconds: float) -> Reply:
-        """The provider's answer, whatever its status.
+        """The provider's answer, whatever its status. The time is for all of it, up to the last byte.
 
         Raises: Unreachable where nothing can have arrived; Uncertain where it may have.
         """
         try:
-            with self._session.request(
-                request.method,
-                request.url,
-                headers=dict(request.headers),
-                params=dict(request.query),
-                json=request.json,
-                timeout=(CONNECT_SECONDS, timeout_seconds),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
+            with (
+                deadline(timeout_seconds),
+                self._session.request(
+                    request.method,
+                    request.url,
+                    headers=dict(request.headers),
+                    params=dict(request.query),
+                    json=request.json,
+                    timeout=(CONNECT_SECONDS, timeout_seconds),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
                 content = response.raw.read(MAX_REPLY_BYTES + 1, decode_content=True)
         except Exception as error:
             raise _translated(error) from None
@@ -77,64 +86,108 @@ class Upstream:
     def download(self, url: str, hosts: Sequence[str], base_url: str) -> Iterator[Iterator[bytes]]:
         """The chunks of an artifact. `hosts`: suffixes it may come from, beside the host of `base_url`.
 
-        Raises: CollectFailed.
+        Every redirect is checked as the URL itself. Raises: CollectFailed.
         """
+        with deadline(DOWNLOAD_SECONDS):
+            for _ in range(MAX_REDIRECTS + 1):
+                with self._picture(url, hosts, base_url) as response:
+                    if response.status_code == 200:
+                        yield _capped(response)
+                        return
+                    elsewhere = response.headers.get("Location", "")
+                    if response.status_code not in REDIRECTS or not elsewhere:
+                        raise CollectFailed(
+                            f"fetching the picture was answered with {response.status_code}",
+                            http_status=response.status_code,
+                        )
+                url = _joined(url, elsewhere)
+        raise CollectFailed(f"the picture is behind more than {MAX_REDIRECTS} redirects")
+
+    def _picture(self, url: str, hosts: Sequence[str], base_url: str) -> requests.Response:
         if not may_fetch(url, hosts, base_url):
-            raise CollectFailed(
-                f"the host {urlsplit(url).hostname!r} is not one the provider serves pictures from"
-            )
+            raise CollectFailed(f"the host {_host(url)!r} is not one the provider serves pictures from")
+        session = self._session if is_own(url, base_url) else self._pictures
         try:
-            with self._session.get(
-                url, timeout=(CONNECT_SECONDS, DOWNLOAD_SECONDS), allow_redirects=False, stream=True
-            ) as response:
-                if response.status_code != 200:
-                    raise CollectFailed(
-                        f"fetching the picture was answered with {response.status_code}",
-                        http_status=response.status_code,
-                    )
-                yield _capped(response)
-        except (requests.RequestException, LocationValueError) as error:
+            with deadline(CHUNK_SECONDS):
+                return session.get(
+                    url, timeout=(CONNECT_SECONDS, CHUNK_SECONDS), allow_redirects=False, stream=True
+                )
+        except CollectFailed:
+            raise
+        except Exception as error:  # whatever a stranger's server can make a library raise
             raise CollectFailed(f"fetching the picture failed ({type(error).__name__})") from None
 
 
-def may_fetch(url: str, hosts: Sequence[str], base_url: str) -> bool:
-    """Whether an artifact URL may be fetched: the provider's hosts over HTTPS, or the account's own host."""
-    if "\\" in url:  # urlsplit takes it for a letter of the host, urllib3 for the host's end
-        return False
-    try:
-        parts, base = urlsplit(url), urlsplit(base_url)
-        port = parts.port
-    except ValueError:
-        return False
-    if (parts.scheme, parts.netloc) == (base.scheme, base.netloc):
-        return True
-    host = parts.hostname or ""
-    if parts.scheme != "https" or parts.username or port not in (None, 443) or _is_address(host):
-        return False
-    return any(host.endswith(suffix) if suffix.startswith(".") else host == suffix for suffix in hosts)
+class _Adapter(HTTPAdapter):
+    def __init__(self, pools: Mapping[str, type[HTTPConnectionPool]]) -> None:
+        self._pools = pools
+        super().__init__(pool_connections=POOL_SIZE, pool_maxsize=POOL_SIZE, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = self._pools
 
 
-def _is_address(host: str) -> bool:
+class _Session(requests.Session):
+    def __init__(self, pools: Mapping[str, type[HTTPConnectionPool]]) -> None:
+        super().__init__()
+        self.trust_env = False
+        # One session serves every account: a cookie of one must not reach another.
+        self.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+        self.headers["User-Agent"] = "orchestrator"
+        self.adapters.clear()  # a scheme without a pool of ours cannot be called
+        for scheme in pools:
+            self.mount(f"{scheme}://", _Adapter(pools))
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: requests would read all of a redirect, however large, though it is not to follow it."""
+
+
+def _joined(url: str, location: str) -> str:
     try:
-        ipaddress.ip_address(host)
+        return urljoin(url, location)
     except ValueError:
-        return False
-    return True
+        return ""
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def _announced_bytes(response: requests.Response) -> int | None:
+    text = response.headers.get("Content-Length", "")
+    return int(text.lstrip("0")[:20] or "0") if text.isdecimal() else None
 
 
 def _capped(response: requests.Response) -> Iterator[bytes]:
-    size = 0
-    try:
-        for chunk in response.iter_content(CHUNK_BYTES):
-            size += len(chunk)
-            if size > MAX_ARTIFACT_BYTES:
-                raise CollectFailed(f"the picture is larger than {MAX_ARTIFACT_BYTES} bytes")
-            yield chunk
-    except requests.RequestException as error:
-        raise CollectFailed(f"fetching the picture broke off ({type(error).__name__})") from None
-    expected = response.headers.get("Content-Length")
-    if expected and "Content-Encoding" not in response.headers and size != int(expected):
-        raise CollectFailed(f"only {size} of {expected} bytes of the picture arrived")
+    announced = _announced_bytes(response)
+    if announced and announced > MAX_ARTIFACT_BYTES:
+        raise _too_large()
+    size, chunks = 0, response.iter_content(CHUNK_BYTES)
+    due_size, due_at = 0, 0.0  # a server may send chunks of a byte: only a whole one of ours buys time
+    while True:
+        if size >= due_size:
+            due_size, due_at = size + CHUNK_BYTES, time.monotonic() + CHUNK_SECONDS
+        try:
+            with deadline(due_at - time.monotonic()):
+                chunk = next(chunks, b"")
+        except Exception as error:
+            raise CollectFailed(f"fetching the picture broke off ({type(error).__name__})") from None
+        if not chunk:
+            break
+        size += len(chunk)
+        if size > MAX_ARTIFACT_BYTES:
+            raise _too_large()
+        yield chunk
+    if announced is not None and "Content-Encoding" not in response.headers and size != announced:
+        raise CollectFailed(f"only {size} of {announced} bytes of the picture arrived")
+
+
+def _too_large() -> CollectFailed:
+    return CollectFailed(f"the picture is larger than {MAX_ARTIFACT_BYTES} bytes")
 
 
 def _translated(error: Exception) -> Broken | Unreachable | Uncertain:

@@ -127,7 +127,9 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
         (b"\xff\xd8\xff\xe0" + b"x" * 12, "image/jpeg", "jpg"),
         (b"RIFF\x10\0\0\0WEBPVP8 ", "image/webp", "webp"),
         (b"GIF89a" + b"x" * 10, "image/gif", "gif"),
+        (b"GIF87a" + b"x" * 10, "image/gif", "gif"),
         (b"\0\0\0\x20ftypavif\0\0\0\0", "image/avif", "avif"),
+        (b"\0\0\0\x20ftypmif1\0\0\0\0mif1miafavif", "image/avif", "avif"),
     ],
 )
 def test_what_a_picture_is_is_read_from_its_first_bytes(tmp_path, head, media_type, suffix):
@@ -147,6 +149,14 @@ def test_what_a_picture_is_is_read_from_its_first_bytes(tmp_path, head, media_ty
         b"\x89PNG",  # cut short
         b"RIFF\x10\0\0\0WAVEfmt ",  # a sound
         b"\0\0\0\x20ftypisom\0\0\0\0",  # a film
+        b"\0\0\0\x20ftypmif1\0\0\0\0mif1heic",  # a picture that browsers do not show
+        b"....WEBPVP8 ",
+        b"GIF8 is what this text begins with",
+        b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+        b"<?xml version='1.0'?><svg/>",
+        b"\xef\xbb\xbf<!doctype html>\x89PNG\r\n\x1a\n",
+        b"%PDF-1.7",
+        b"MZ\x90\0",
         b" \x89PNG\r\n\x1a\n" + b"x" * 8,
     ],
 )
@@ -154,3 +164,89 @@ def test_what_is_no_picture_is_not_kept(root, content):
     with pytest.raises(CollectFailed, match="what came is no picture"):
         Artifacts(root).put("spring", "job-1", URL, [content] if content else [])
     assert files(root) == {}
+
+
+# --- names ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wild",
+    [
+        *(
+            "..",
+            ".",
+            "../up",
+            "../../../etc/cron.d/x",
+            "/etc/passwd",
+            "a/b",
+            "a\\b",
+            "a/../../b",
+            "~/x",
+            "~root",
+        ),
+        *(
+            "",
+            "a\0b",
+            "a\nb",
+            "*",
+            "a[bc]",
+            "a?b",
+            "a#b",
+            "a%2e%2e",
+            "s3::x",
+            ".hidden",
+            "-rf",
+            " ",
+            "x" * 4000,
+        ),
+        *("\u2025/", "\uff0e\uff0e", "\ud800", "\u202egnp.exe", "CON", "file:///etc/passwd", "{a,b}"),
+    ],
+)
+def test_no_name_leads_out_of_the_folder(root, tmp_path, wild):
+    store = Artifacts(root)
+    for folder, name in (("spring", wild), (wild, "job-1"), (wild, wild)):
+        kept = store.put(folder, name, URL, [PNG])
+        found = files(root)
+        assert list(found.values()) == [PNG]
+        (path,) = found
+        assert path.count("/") == 1 and ".." not in path and path.isprintable()
+        store.remove(kept)
+        assert files(root) == {}
+    assert {path.name for path in tmp_path.iterdir()} <= {"kept"}
+
+
+def test_names_that_are_not_the_same_are_not_kept_as_the_same(root):
+    store = Artifacts(root)
+    names = ["a/b", "a\\b", "a_b", "a//b", "a*b", "../a/b"]
+    paths = {store.put("spring", name, URL, [PNG]).path for name in names}
+    assert len(paths) == len(names)
+    assert store.put("spring", "a/b", URL, [PNG]).path in paths
+
+
+def test_removing_a_picture_removes_no_other(root):
+    store = Artifacts(root)
+    kept = [store.put("spring", name, URL, [PNG]) for name in ("a*", "ab", "a")]
+    store.remove(kept[0])
+    assert len(files(root)) == 2
+
+
+# --- storage that fails --------------------------------------------------------------------------------
+
+
+class BackendError(Exception):
+    """What an fsspec backend raises is often no OSError: botocore's ClientError, gcsfs' HttpError, …"""
+
+
+@pytest.mark.parametrize("step", ["makedirs", "pipe_file"])
+@pytest.mark.parametrize(
+    "error", [BackendError("a-secret-key"), TimeoutError(), RuntimeError(), KeyError("x")]
+)
+def test_storage_that_fails_in_its_own_way_is_a_failed_collect(tmp_path, monkeypatch, step, error):
+    store = Artifacts(f"memory://{tmp_path.name}")
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(store._files, step, fail)
+    with pytest.raises(CollectFailed, match=f"could not be kept: {type(error).__name__}$"):
+        store.put("spring", "job-1", URL, [PNG])

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import runpy
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -16,7 +22,9 @@ import requests
 from celery import chain
 
 from orchestrator import Orchestrator
-from orchestrator.local.stack import Stack
+from orchestrator.local.processes import Command, Processes, free_port, http_answers
+from orchestrator.local.stack import FLOWER_COLUMNS, Stack
+from tests.conftest import REPOSITORY
 
 FRAMES = "useapi_frames"
 GENERATE = "orchestrator.generate"
@@ -273,3 +281,60 @@ def test_nothing_is_answered_without_the_login(stack: Stack, flower: Flower, set
     # Flower leaves these two open, for probes and Prometheus: they tell numbers.
     for path in ("/metrics", "/healthcheck"):
         assert not leaks(requests.get(flower.url + path, timeout=30).text, secrets(stack))
+
+
+# --- as it is shipped for production -------------------------------------------------------------------
+
+FLOWER = (sys.executable, "-m", "celery", "-A", "workers", "flower", "--conf=deploy/flowerconfig.py")
+
+
+@pytest.mark.parametrize("login", [None, "user", "user:2short", "a:b,user:2short"])
+def test_flower_is_not_started_without_a_login(
+    login: str | None, stack: Stack, environment: dict[str, str]
+) -> None:
+    environ = {name: text for name, text in os.environ.items() if name != "FLOWER_BASIC_AUTH"}
+    environ |= {"FLOWER_BASIC_AUTH": login} if login is not None else {}
+    argv = [*FLOWER, f"--port={free_port()}", "--address=127.0.0.1"]
+    ended = subprocess.run(argv, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=SECONDS)
+    assert ended.returncode != 0
+    assert "FLOWER_BASIC_AUTH must be user:password" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "2short" not in ended.stderr
+
+
+def test_flower_as_it_is_shipped_asks_for_the_login(
+    stack: Stack, environment: dict[str, str], settled: Ids, tmp_path: Path
+) -> None:
+    port, login = free_port(), ("somebody", "a-long-password")
+    environ = {**os.environ, "FLOWER_BASIC_AUTH": ":".join(login)}
+    argv = (*FLOWER, f"--port={port}", "--address=127.0.0.1")
+    with Processes() as processes:
+        processes.launch(
+            Command(
+                "flower",
+                argv,
+                environ,
+                REPOSITORY,
+                tmp_path / "log",
+                lambda: http_answers(port, "/healthcheck"),
+                SECONDS,
+            )
+        )
+        processes.wait("flower")
+        url = f"http://127.0.0.1:{port}"
+        for wrong in (None, (login[0], "wrong"), ("", "")):
+            assert requests.get(f"{url}/tasks", auth=wrong, timeout=30).status_code == 401
+        page = requests.get(f"{url}/tasks", auth=login, timeout=30)
+    assert page.ok
+    shown = re.findall(r'<th data-column="(\w+)"', page.text)
+    assert shown == FLOWER_COLUMNS.split(",")
+
+
+def test_flowers_pages_show_no_address_of_any_task() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLOWER_BASIC_AUTH", "somebody:a-long-password")
+        config: dict[str, Any] = runpy.run_path(str(REPOSITORY / "deploy" / "flowerconfig.py"))
+    task = SimpleNamespace(args=f"('{EMAILS[0]}',)", kwargs=None, result={"to": EMAILS[1]}, exception="")
+    shown = config["format_task"](task)
+    assert (shown.args, shown.kwargs, shown.result) == ("('<e-mail>',)", None, "{'to': '<e-mail>'}")
+    assert config["persistent"] is False

@@ -9,6 +9,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -229,6 +230,78 @@ def test_an_answer_that_does_not_come_in_time_is_uncertain_and_the_post_is_not_r
     assert len(server.requests) == 1
 
 
+def drips(begin: bytes, drop: bytes, over: threading.Event) -> Answer:
+    """An answer that always goes on, and never ends. Each read alone is in time."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(begin)
+        while not over.wait(0.02):
+            connection.sendall(drop)
+
+    return answer
+
+
+@pytest.fixture
+def over() -> Iterator[threading.Event]:
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+DRIPS = [
+    pytest.param(b"HTTP/1.1 200 ", b"O", id="status line"),
+    pytest.param(b"HTTP/1.1 200 OK\r\nX: ", b"x", id="a header"),
+    pytest.param(b"HTTP/1.1 200 OK\r\n", b"X: x\r\n", id="headers"),
+    pytest.param(b"", b"HTTP/1.1 100 Continue\r\n\r\n", id="continue"),
+    pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x", id="body"),
+    pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", id="chunks"),
+    pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x", id="chunk size"),
+    pytest.param(b"HTTP/1.1 200 OK\r\n\r\n", b"x", id="until closed"),
+]
+
+
+@pytest.mark.parametrize(("begin", "drop"), DRIPS)
+def test_an_answer_that_drips_is_uncertain_when_the_time_of_the_whole_call_is_over(
+    serve, upstream, over, begin, drop
+):
+    server = serve(drips(begin, drop, over))
+    began = time.monotonic()
+    with pytest.raises(Uncertain, match="no answer"):
+        upstream.send(Request("POST", server.url, json={"a": 1}), 0.3)
+    assert 0.25 < time.monotonic() - began < 1.5
+    assert len(server.requests) == 1
+
+
+def test_a_request_that_is_not_taken_is_uncertain_when_the_time_is_over(upstream):
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # nobody reads
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(Uncertain):
+            upstream.send(Request("POST", url, json={"a": "x" * 30_000_000}), 0.3)
+        assert time.monotonic() - began < 1.5
+
+
+def test_a_connection_kept_from_a_call_serves_the_next_one_with_a_time_of_its_own(upstream):
+    """One that is kept open by both sides, whose earlier call had little time left."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+    def serve_twice(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            for pause in (0.1, 0.6):
+                assert connection.recv(65536)
+                time.sleep(pause)
+                connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve_twice, args=(listener,))
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert upstream.send(Request("GET", url), 0.5).body == {}
+        assert upstream.send(Request("GET", url), 5.0).body == {}
+        thread.join()
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -354,10 +427,36 @@ def test_a_picture_may_come_from_the_providers_hosts_and_the_accounts_own(url):
         "//d1.cloudfront.net/0.png",
         "0.png",
         "",
+        "https://d1.cloudfront.net./0.png",
+        "https://.cloudfront.net/0.png",
+        "https://-.cloudfront.net/0.png",
+        "https://d1.cloudfront.net:/0.png",
+        "https://d1.cloudfront.net:0443/0.png",
+        "https://:@d1.cloudfront.net/0.png",
+        "https://d1%2ecloudfront.net/0.png",
+        "https://evil.example%00.cloudfront.net/0.png",
+        "https://evil.example .cloudfront.net/0.png",
+        "https://d1.cloudfront\u3002net/0.png",  # a full stop to IDNA
+        "https://\uff441.cloudfront.net/0.png",  # a wide d
+        "https://evil.example\u2044.cloudfront.net/0.png",  # a slash to some
+        "https://d1.cloudfront.net\t/0.png",  # urlsplit leaves it out
+        "https://d1.cloudfront.net/0.png\r\nHost: evil.example",
+        " https://d1.cloudfront.net/0.png",
+        "https://[fe80::1%25eth0]/0.png",
+        "https://[::ffff:127.0.0.1]/0.png",
+        "https://evil.example]@.cloudfront.net/0.png",
+        "https:///d1.cloudfront.net/0.png",
+        "https:d1.cloudfront.net",
+        "https://d1.cloudfront.net@/0.png",
     ],
 )
 def test_a_picture_may_come_from_nowhere_else(url):
     assert not may_fetch(url, HOSTS, BASE_URL)
+
+
+@pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "10.0x1", "1.2.3.4"])
+def test_a_number_is_no_host_whatever_the_suffixes_say(host):
+    assert not may_fetch(f"https://{host}/0.png", (host, ".1", "." + host.rpartition(".")[2]), BASE_URL)
 
 
 def test_a_backslash_does_not_hide_the_host_that_would_be_called():
@@ -421,12 +520,60 @@ def test_only_200_brings_a_picture(serve, upstream, status):
         download(upstream, server.url)
 
 
-def test_a_picture_is_not_fetched_through_a_redirect(serve, upstream):
+def redirects(*locations: str) -> Answer:
+    """To one place after the other; then a picture."""
+    left = list(locations)
+
+    def answer(connection: socket.socket) -> None:
+        reply = http("302 Found", Location=left.pop(0)) if left else http("200 OK", b"a picture")
+        connection.sendall(reply)
+
+    return answer
+
+
+@pytest.mark.parametrize("location", ["/moved.png", "moved.png", "?moved"])
+def test_a_picture_may_have_moved_to_where_it_may_come_from(serve, upstream, location):
+    server = serve(redirects(location, location))
+    assert download(upstream, f"{server.url}/0.png") == b"a picture"
+    assert len(server.requests) == 3
+
+
+def test_a_picture_is_not_sought_for_ever(serve, upstream):
+    server = serve(redirects(*["/again"] * 9))
+    with pytest.raises(CollectFailed, match="behind more than 3 redirects"):
+        download(upstream, server.url)
+    assert len(server.requests) == 4
+
+
+def test_a_redirect_leads_nowhere_that_a_url_may_not_lead(serve, upstream):
     inside = serve(sends(http("200 OK", b"secret")))
-    server = serve(sends(http("302 Found", Location=inside.url)))
+    port = inside.url.rpartition(":")[2]
+    elsewhere = (f"//127.0.0.1:{port}", "https://127.0.0.1/", "file:///etc/passwd", "https://evil.example/")
+    for location in (inside.url, *elsewhere, "http://169.254.169.254/latest/meta-data", "//[bad/"):
+        server = serve(redirects(location))
+        with pytest.raises(CollectFailed, match="is not one the provider serves pictures from"):
+            download(upstream, server.url)
+        assert len(server.requests) == 1
+    assert inside.requests == []
+
+
+def test_what_comes_with_a_redirect_is_not_read(serve, upstream):
+    def endless(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: https://evil.example/\r\n\r\n")
+        while True:
+            connection.sendall(b"x" * 2**20)
+
+    server = serve(endless)
+    with pytest.raises(CollectFailed, match=r"evil\.example"):
+        download(upstream, server.url)
+    with pytest.raises(Uncertain, match="larger than"):
+        upstream.send(Request("POST", server.url), TIMEOUT_SECONDS)
+
+
+def test_a_redirect_to_nowhere_is_the_answer(serve, upstream):
+    server = serve(sends(http("302 Found")))
     with pytest.raises(CollectFailed, match="answered with 302"):
         download(upstream, server.url)
-    assert inside.requests == []
 
 
 def test_a_picture_without_end_is_not_read_to_its_end(serve, upstream):
@@ -437,6 +584,50 @@ def test_a_picture_without_end_is_not_read_to_its_end(serve, upstream):
 
     server = serve(endless)
     with pytest.raises(CollectFailed, match=f"larger than {MAX_ARTIFACT_BYTES} bytes"):
+        with upstream.download(server.url, HOSTS, server.url) as chunks:
+            for _ in chunks:
+                pass
+
+
+@pytest.mark.parametrize(("begin", "drop"), DRIPS)
+def test_a_picture_that_drips_is_given_up(serve, upstream, over, monkeypatch, begin, drop):
+    monkeypatch.setattr("orchestrator.upstream.CHUNK_SECONDS", 0.3)
+    server = serve(drips(begin, drop, over))
+    began = time.monotonic()
+    with pytest.raises(CollectFailed, match=r"^fetching the picture (failed|broke off) \(\w+\)$"):
+        download(upstream, server.url)
+    assert time.monotonic() - began < 2.0
+
+
+def test_a_picture_has_so_much_time_in_all(serve, upstream, over, monkeypatch):
+    monkeypatch.setattr("orchestrator.upstream.DOWNLOAD_SECONDS", 0.5)
+    server = serve(drips(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 70_000, over))  # fast enough, without end
+    began = time.monotonic()
+    with pytest.raises(CollectFailed, match="broke off"):
+        download(upstream, server.url)
+    assert time.monotonic() - began < 2.0
+
+
+@pytest.mark.parametrize("length", ["99999999999", "9" * 5000])
+def test_a_picture_that_says_it_is_too_large_is_not_read(serve, upstream, length):
+    server = serve(sends(http("200 OK", b"x", content_length=length)))
+    with pytest.raises(CollectFailed, match="larger than"):
+        download(upstream, server.url)
+
+
+@pytest.mark.parametrize("length", ["-1", "abc", "5, 5", "٣"])
+def test_a_length_that_is_none_is_no_trouble_of_ours(serve, upstream, length):
+    server = serve(sends(http("200 OK", b"x" * 5, content_length=length)))
+    with contextlib.suppress(CollectFailed):
+        assert download(upstream, server.url) == b"x" * 5
+
+
+def test_a_picture_is_asked_for_as_it_is(serve, upstream):
+    """What is packed could be small on the way and without end here."""
+    server = serve(
+        sends(http("200 OK", gzip.compress(b"x" * (MAX_ARTIFACT_BYTES + 1)), Content_Encoding="gzip"))
+    )
+    with pytest.raises(CollectFailed, match="larger than"):
         with upstream.download(server.url, HOSTS, server.url) as chunks:
             for _ in chunks:
                 pass

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 from flask import Blueprint, Response, current_app
+
+KEPT_SECONDS = 1.0  # anyone may ask, and each answer costs a connection to the broker
 
 health = Blueprint("health", __name__)
 
@@ -14,10 +18,20 @@ def alive() -> Response:
 
 @health.get("/readyz")
 def ready() -> Response:
+    kept: dict[str, tuple[float, str]] = current_app.extensions.setdefault("readiness", {})
+    until, fault = kept.get("answer", (0.0, "not asked yet\n"))
+    if until < time.monotonic():
+        kept["answer"] = (float("inf"), fault)  # one asks; whoever comes meanwhile is told what was so before
+        fault = _fault()
+        kept["answer"] = (time.monotonic() + KEPT_SECONDS, fault)
+    return Response(fault or "ready\n", 503 if fault else 200, mimetype="text/plain")
+
+
+def _fault() -> str:
     flow = current_app.extensions["flow"]
     for name, ping in (("redis", flow.store.ping), ("broker", flow.broker.ping)):
         try:
             ping()
         except Exception as error:  # any failure means the same here: not ready
-            return Response(f"{name} does not answer ({type(error).__name__})\n", 503, mimetype="text/plain")
-    return Response("ready\n", mimetype="text/plain")
+            return f"{name} does not answer ({type(error).__name__})\n"
+    return ""

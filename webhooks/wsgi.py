@@ -1,4 +1,4 @@
-"""What gunicorn runs: `gunicorn webhooks.wsgi:app`."""
+"""What gunicorn runs: `gunicorn -c python:webhooks.gunicorn_conf`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import logging
 import sys
 
 from orchestrator.errors import ConfigurationError, StoreUnavailable
-from webhooks import create_app
+from webhooks.app import create_app
+from webhooks.logs import Redacting, Sparing
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 logging.getLogger("urllib3").setLevel(logging.WARNING)
+for handler in logging.getLogger().handlers:
+    handler.filters[:] = [Redacting(), Sparing()]
 try:
     app = create_app()
 except (ConfigurationError, StoreUnavailable) as error:

@@ -29,18 +29,13 @@ CELERY = (*PYTHON, "celery", "-A", "workers")
 
 @dataclass(frozen=True)
 class Commands:
-    """What is run. `{port}` and `{host}` (a Celery node name) are filled in.
-
-    gunicorn's control socket would be one file per user, and so one for all stacks: it is off.
-    """
+    """What is run. `{port}` and `{host}` (a Celery node name) are filled in."""
 
     simulator: Sequence[str] = (*PYTHON, "orchestrator.simulator", "--port", "{port}")
     worker: Sequence[str] = (*CELERY, "worker", "--loglevel=INFO", "-E", "--hostname", "{host}")
     ticker: Sequence[str] = (*CELERY, "beat", "--pidfile=")
     receiver: Sequence[str] = (
-        *(*PYTHON, "gunicorn", "webhooks.wsgi:app", "--bind", "127.0.0.1:{port}", "--log-level", "warning"),
-        *("--worker-class", "gthread", "--workers", "2", "--threads", "8"),
-        *("--keep-alive", "75", "--no-control-socket"),
+        *(*PYTHON, "gunicorn", "--config", "python:webhooks.gunicorn_conf", "--bind", "127.0.0.1:{port}"),
     )
     flower: Sequence[str] = (*CELERY, "flower", "--address=127.0.0.1", "--port={port}", "--persistent=False")
 

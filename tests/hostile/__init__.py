@@ -1,0 +1,1 @@
+"""The receiver under attack: `python -m tests.hostile --requests 100000 --seed 1`."""
