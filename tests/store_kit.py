@@ -16,7 +16,7 @@ from orchestrator.local.valkey import EmbeddedServer
 from orchestrator.models import Account, Message, NewJob, Secret, State
 from orchestrator.store import Store
 
-PROVIDER = "useapi_frames"
+PROVIDER, OTHER = "useapi_frames", "runway"
 TIMING = f"{PROVIDER}/frames"
 NOW = 1_700_000_000.25  # binary fractions only, so that sums are exact
 DEADLINE, TIMEOUT = 100.0, 30.0  # of every account here
@@ -54,22 +54,36 @@ def store(server: EmbeddedServer, raw: redis.Redis) -> Iterator[Store]:
     made.close()
 
 
+def account(name: str = "a", provider: str = PROVIDER, max_jobs: int = 1, **limits: Any) -> Account:
+    return Account(
+        provider=provider, name=name, token=Secret("x"), max_jobs=max_jobs, base_url="https://x", fields={},
+        deadline_seconds=DEADLINE, poll_seconds=10.0, net_seconds=60.0, timeout_seconds=TIMEOUT,
+        max_attempts=5, **limits,
+    )  # fmt: skip
+
+
 def have(store: Store, queue_ahead: int = 0, **max_jobs: int) -> list[Account]:
     """Makes these the accounts: name → slots."""
-    accounts = [
-        Account(
-            provider=PROVIDER, name=name, token=Secret("x"), max_jobs=slots, base_url="https://x", fields={},
-            deadline_seconds=DEADLINE, poll_seconds=10.0, min_poll_seconds=1.0, net_seconds=60.0,
-            queue_ahead=queue_ahead, timeout_seconds=TIMEOUT, max_attempts=5,
-        )
-        for name, slots in max_jobs.items()
-    ]  # fmt: skip
+    accounts = [account(name, max_jobs=slots, queue_ahead=queue_ahead) for name, slots in max_jobs.items()]
     store.accounts.configure(accounts)
     return accounts
 
 
 def new(*ids: str, **fields: Any) -> list[NewJob]:
     return [NewJob(each, PROVIDER, {"text_prompt": each}, **fields) for each in ids]
+
+
+def either(*ids: str, **fields: Any) -> list[NewJob]:
+    """Jobs that either provider may serve."""
+    return [
+        NewJob(each, PROVIDER, {"text_prompt": each}, choices=choices, **fields)
+        for each in ids
+        for choices in [{PROVIDER: {"text_prompt": each}, OTHER: {"promptText": each}}]
+    ]
+
+
+def numbered(letter: str, how_many: int) -> list[str]:
+    return [f"{letter}{number}" for number in range(how_many)]
 
 
 def names(messages: Sequence[Message]) -> list[str]:
@@ -126,9 +140,29 @@ def full(store: Store, attempt: str, probe_at: float, **told: Any) -> list[str]:
     return names(store.settle(attempt, "busy", NOW, **told).grants)
 
 
-def used(store: Store) -> dict[str, int]:
+def used(store: Store, provider: str = PROVIDER) -> dict[str, int]:
     """Slots in use by account."""
-    return {row["name"]: row["used"] for row in store.accounts.rows(PROVIDER, NOW)}
+    return {row["name"]: row["used"] for row in store.accounts.rows(provider, NOW)}
+
+
+def row(store: Store, name: str = "a", now: float = NOW) -> dict[str, Any]:
+    """How an account stands."""
+    (found,) = [each for each in store.accounts.rows(PROVIDER, now) if each["name"] == name]
+    return found
+
+
+def succeed(store: Store, attempt: str, now: float = NOW) -> list[str]:
+    """Closes an attempt with a picture; gives what was granted by that."""
+    return names(store.settle(attempt, "succeeded", now, artifact_urls=URLS).grants)
+
+
+def served(store: Store, first: str, how_many: int, now: float = NOW) -> list[str]:
+    """Job ids in the order one slot serves them, beginning with the attempt that holds it."""
+    order = [first]
+    while len(order) < how_many:
+        order += (granted := succeed(store, order[-1], now))
+        assert len(granted) == 1, granted
+    return [attempt.rpartition(".")[0] for attempt in order]
 
 
 def counts(store: Store, batch: str) -> dict[str, float]:

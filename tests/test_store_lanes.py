@@ -6,7 +6,6 @@ from collections import Counter
 
 from orchestrator.models import Message, State
 from orchestrator.retry import UNTIL_RESUMED
-from orchestrator.store import Store
 from tests import store_kit
 from tests.store_kit import (
     NOW,
@@ -18,6 +17,7 @@ from tests.store_kit import (
     new,
     opened,
     rest,
+    served,
     used,
 )
 
@@ -76,15 +76,6 @@ def test_more_jobs_than_one_call_takes_are_all_stored_in_order(store):
     assert (added, names(grants)) == (1203, ["0.1"])
     assert store.jobs_of("big") == ids
     assert [job.id for job in store.jobs([*ids, "nobody"])] == ids
-
-
-def served(store: Store, first: str, how_many: int) -> list[str]:
-    """Job ids in the order one slot serves them, beginning with the attempt that holds it."""
-    order = [first]
-    while len(order) < how_many:
-        (attempt,) = names(store.settle(order[-1], "succeeded", NOW, artifact_urls=URLS).grants)
-        order.append(attempt)
-    return [attempt.rpartition(".")[0] for attempt in order]
 
 
 def test_two_batches_share_a_slot_evenly(store):
