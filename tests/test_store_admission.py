@@ -282,6 +282,7 @@ def test_no_more_generations_than_the_cap_are_begun_within_any_24_hours(store):
         assert succeed(store, attempt, NOW + 3600) == []
     assert store.claim(NOW + DAY - 1)[1] == ()
     assert names(store.claim(NOW + DAY)[1]) == ["4.1", "5.1"]  # nothing but the due list tells of it
+    assert store.open("4.1", NOW + DAY)
     assert succeed(store, "4.1", NOW + DAY) == []
     assert names(store.claim(NOW + DAY + 3600)[1]) == ["6.1"]
     assert row(store, now=NOW + DAY + 3600)["today"] == 3

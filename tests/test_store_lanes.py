@@ -402,8 +402,9 @@ def test_job_of_two_providers_stands_in_one_lane_of_both_pools(store, raw):
     store.enqueue(either("1", "2", "3", "4", batch="b"), NOW)
     (lane,) = raw.keys("orc:lane:*")
     assert raw.zrange(lane, 0, -1) == ["3", "4"]
-    assert [each.name for each in store.lanes.waiting_for(PROVIDER)] == [f"{PROVIDER}+{OTHER}|b"]
-    assert [each.name for each in store.lanes.waiting_for(OTHER)] == [f"{PROVIDER}+{OTHER}|b"]
+    for pool in (PROVIDER, OTHER):
+        assert [f"orc:lane:{each.name}" for each in store.lanes.waiting_for(pool)] == [lane]
+    assert store.job("3").lane == lane.removeprefix("orc:lane:")
     assert store.cancel("3", NOW) and store.cancel("4", NOW)
     assert raw.keys("orc:lane*") == ["orc:lanes-of:b"]
 
