@@ -369,13 +369,14 @@ def test_job_of_a_paused_batch_that_comes_back_waits(store):
     assert names(store.lanes.resume("batch", "b", NOW + 5)) == ["1.2"]
 
 
-def test_pause_and_resume_twice_are_one(store, raw):
+def test_pause_and_resume_twice_are_one(store):
     paused_batch(store, new(*"123", batch="b", tenant="studio"))
     store.lanes.pause("batch", "b", NOW)
-    assert raw.keys("orc:tenants:*") == []
+    assert store.lanes.waiting_for(PROVIDER) == []
     for _ in range(2):
         assert store.lanes.resume("batch", "b", NOW) == ()
-    assert raw.hgetall(f"orc:tenants:{PROVIDER}") == {"studio": "1"}
+    (lane,) = store.lanes.waiting_for(PROVIDER)
+    assert (lane.owner, lane.waiting, lane.share) == ("studio/b", 2, 1)
 
 
 # --- jobs of several providers -------------------------------------------------------------------------

@@ -100,6 +100,7 @@ class Schedule(RuleBasedStateMachine):
         self.begun: dict[str, list[tuple[float, str]]] = {name: [] for name in ACCOUNTS}  # as granted
         self.given_back: set[str] = set()  # attempts by which no generation was begun
         self.turns: list[float] = []  # requests of the account that has a pace
+        self.weights: dict[str, float] = {}
         self.paused: set[tuple[str, str]] = set()
         self.purged: set[str] = set()
         self.over: set[str] = set()  # jobs that Celery has been told the end of
@@ -264,7 +265,9 @@ class Schedule(RuleBasedStateMachine):
         self.told(self.store.fill(each.provider, self.now))
 
     def weigh(self, pick, other):
-        self.store.lanes.weigh(["", "x", "y", "t/", "u/"][pick % 5], [0.5, 1, 3][other % 3])
+        owner, weight = ["", "x", "y", "t/", "u/"][pick % 5], [0.5, 1, 3][other % 3]
+        self.store.lanes.weigh(owner, weight)
+        self.weights[owner] = weight
 
     def crash(self, *_):
         """What is in Redis is all there is. A process that starts configures the accounts."""
@@ -363,20 +366,15 @@ class Schedule(RuleBasedStateMachine):
             if ("batch", owner.rpartition("/")[2]) not in self.paused:
                 for pool in target.split("+"):
                     indexed.setdefault(pool, set()).add(lane)
-        found = {key.removeprefix("orc:lanes:"): key for key in self.raw.keys("orc:lanes:*")}
-        assert {pool: set(self.raw.zrange(key, 0, -1)) for pool, key in found.items()} == indexed
-        tenants = {
-            pool: Counter(
-                owner.partition("/")[0] for each in members if "/" in (owner := each.partition("|")[2])
-            )
-            for pool, members in indexed.items()
-        }
-        found = {
-            key.removeprefix("orc:tenants:"): self.raw.hgetall(key) for key in self.raw.keys("orc:tenants:*")
-        }
-        assert {pool: {tenant: int(n) for tenant, n in each.items()} for pool, each in found.items()} == {
-            pool: each for pool, each in tenants.items() if each
-        }
+        pools = {key.removeprefix("orc:lanes:") for key in self.raw.keys("orc:lanes:*")}
+        found = {pool: self.store.lanes.waiting_for(pool) for pool in pools}
+        assert {pool: {lane.name for lane in those} for pool, those in found.items()} == indexed
+        for pool in found.values():
+            beside = Counter(lane.owner.partition("/")[0] for lane in pool if "/" in lane.owner)
+            for lane in pool:
+                tenant, slash, _ = lane.owner.partition("/")
+                weight = self.weights.get(tenant + slash, 1) / (beside[tenant] if slash else 1)
+                assert (lane.share, lane.waiting) == (weight, len(lanes[lane.name]))
 
     def slots_are_busy(self, lanes):
         pools = {key.removeprefix("orc:lanes:") for key in self.raw.keys("orc:lanes:*")}
@@ -424,7 +422,9 @@ class Schedule(RuleBasedStateMachine):
         assert all(job.state.ended for job in self.store.jobs(self.ids))
         assert [row["used"] for row in self.rows()] == [0, 0, 0]
         assert not [member for member in self.raw.zrange("orc:due", 0, -1) if member.startswith("job:")]
-        assert not list(chain(*(self.raw.keys(f"orc:{each}:*") for each in ("lane", "lanes", "tenants"))))
+        assert not list(
+            chain(*(self.raw.keys(f"orc:{each}:*") for each in ("lane", "lanes", "tenants", "turns")))
+        )
         self.books_balance()
         self.store.close()
 
