@@ -447,6 +447,14 @@ def test_attempt_that_the_provider_names_is_known_to_have_arrived(store):
     )
 
 
+def test_attempt_keeps_the_first_name_that_the_provider_gave_it(store):
+    have(store, a=2)
+    opened(store, "1", "2")
+    submit(store, "1.1", "task-1", NOW + 60)
+    full(store, "2.1", NOW + 20, listed={"1.1": "another"})
+    assert store.attempt("1.1").upstream_id == "task-1"
+
+
 def test_attempt_that_the_provider_no_longer_names_is_looked_at_soon(store):
     opened_at = NOW + 5
     have(store, a=3)
@@ -485,6 +493,14 @@ def test_slot_that_the_provider_has_not_let_go_yet_is_tried_again_soon(store):
     assert full(store, "2.1", NOW + 20, listed={"1.1": "task-1"}) == []
     assert store.claim(NOW + 1.5)[1] == ()
     assert names(store.claim(NOW + 2)[1]) == ["2.2"]
+
+
+def test_slot_is_not_tried_early_where_the_provider_names_only_what_is_open(store):
+    have(store, a=2)
+    opened(store, "1", "2")
+    assert full(store, "2.1", NOW + 20, listed={"1.1": "task-1"}) == []
+    assert store.claim(NOW + 19)[1] == ()
+    assert names(store.claim(NOW + 20)[1]) == ["2.2"]
 
 
 # --- 429: too many -------------------------------------------------------------------------------------
@@ -638,6 +654,18 @@ def test_refusals_of_another_hour_do_not_count(store):
     for number in range(6):
         moderated(store, f"j{number}.1", NOW + 1800 * number)
     assert "rest_until" not in row(store)
+
+
+@pytest.mark.xfail(strict=True, reason="the end of any rest forgets what moderation refused")
+def test_refusals_are_counted_over_a_short_rest_for_another_reason(store):
+    guarded(store, max_moderated=3)
+    opened(store, *numbered("j", 9))
+    moderated(store, "j0.1")
+    moderated(store, "j1.1")
+    too_many(store, "j2.1")
+    store.claim(NOW + 20)
+    moderated(store, "j3.1", NOW + 30)
+    assert row(store)["rest_reason"] == "Moderated"
 
 
 def test_few_refusals_among_many_generations_are_no_reason_to_rest(store):
