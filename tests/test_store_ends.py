@@ -438,9 +438,6 @@ def test_jobs_that_expired_do_not_use_up_the_share_of_the_others_of_their_batch(
     assert abs(len([each for each in order if each[0] == "y"]) - 5) <= 1, order
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a step looks through all that expired until it finds one that did not"
-)
 def test_step_looks_through_a_bounded_number_of_expired_jobs(store, raw):
     opened(store, "other")
     store.enqueue(new(*numbered("x", 5000), expires_at=SOON), NOW)
@@ -588,7 +585,6 @@ def test_purged_letters_stay_failed_and_are_forgotten_after_a_week(store, raw):
     assert store.job("1").state is State.FAILED
 
 
-@pytest.mark.xfail(strict=True, reason="what is no dead letter any more is given a week to live as well")
 def test_job_that_was_replayed_meanwhile_is_not_forgotten_by_a_purge(store, raw):
     dead(store, "j")
     store.dead.replay(["j"], NOW, False)
@@ -596,14 +592,12 @@ def test_job_that_was_replayed_meanwhile_is_not_forgotten_by_a_purge(store, raw)
     assert raw.ttl("orc:job:j") == -1
 
 
-@pytest.mark.xfail(strict=True, reason="the batch is kept for as long as its last job, not its longest")
 def test_batch_is_kept_for_as_long_as_a_dead_letter_of_it(store, raw):
     dead(store, "1", batch="b")
     ended(store, "2", batch="b")
     assert raw.ttl("orc:batch:b") > 29 * DAY
 
 
-@pytest.mark.xfail(strict=True, reason="the end of a job whose batch was forgotten is an error in Lua")
 @pytest.mark.parametrize("how", ["replay", "late"])
 def test_job_whose_batch_was_forgotten_can_be_ended(how, store, raw):
     dead(store, "j", batch="b")

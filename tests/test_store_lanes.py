@@ -228,7 +228,6 @@ def test_batch_of_the_same_name_is_another_for_another_tenant(store):
     assert shares(served(store, "first.1", 21)) == {"x": 10, "y": 10}
 
 
-@pytest.mark.xfail(strict=True, reason="a lane pays nothing for its last job")
 def test_tenant_of_many_small_batches_gets_no_more_than_of_a_large_one(store):
     store.enqueue(new("first"), NOW)
     for number in range(30):
@@ -237,7 +236,6 @@ def test_tenant_of_many_small_batches_gets_no_more_than_of_a_large_one(store):
     assert abs(shares(served(store, "first.1", 31))["o"] - 15) <= 2
 
 
-@pytest.mark.xfail(strict=True, reason="a lane that was emptied begins anew, level with who is served now")
 def test_job_that_comes_back_at_once_does_not_keep_the_others_waiting(store):
     """It fails again and again; the batch beside it has as much right to the slot."""
     store.enqueue(new("y0", batch="y"), NOW)
@@ -246,15 +244,6 @@ def test_job_that_comes_back_at_once_does_not_keep_the_others_waiting(store):
     for _ in range(20):
         attempts += lose(store, attempts[-1]) if attempts[-1][0] == "y" else succeed(store, attempts[-1])
     assert abs(Counter(each[0] for each in attempts)["x"] - 10) <= 2
-
-
-@pytest.mark.xfail(strict=True, reason="what is pinned stands in a lane of its own, with a share of its own")
-def test_batch_with_pinned_jobs_gets_no_more_than_another(store):
-    store.enqueue(new("first"), NOW)
-    store.enqueue(new(*numbered("x", 30), batch="x"), NOW)
-    store.enqueue(new(*(f"x{number}" for number in range(30, 60)), batch="x", account="a"), NOW)
-    store.enqueue(new(*numbered("o", 60), batch="o"), NOW)
-    assert abs(shares(served(store, "first.1", 61))["o"] - 30) <= 2
 
 
 def test_priority_is_within_a_batch_and_age_comes_last(store):
@@ -486,7 +475,6 @@ def other_one(provider: str) -> str:
     return OTHER if provider == PROVIDER else PROVIDER
 
 
-@pytest.mark.xfail(strict=True, reason="the job stays the other provider's, with an account of this one")
 @pytest.mark.parametrize("second", ["granted", "open"])
 def test_late_success_makes_the_job_the_providers_that_made_it(second, store):
     both(store)
@@ -509,7 +497,6 @@ def test_late_success_makes_the_job_the_providers_that_made_it(second, store):
     }
 
 
-@pytest.mark.xfail(strict=True, reason="only the provider of the late attempt is filled")
 def test_late_success_gives_a_granted_slot_of_the_other_provider_to_the_next(store):
     both(store)
     store.enqueue(either("j"), NOW)
@@ -521,9 +508,6 @@ def test_late_success_gives_a_granted_slot_of_the_other_provider_to_the_next(sto
     assert names(store.settle("j.1", "succeeded", NOW, artifact_urls=URLS).grants) == ["next.1"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="providers named in another order are another lane, with its own share"
-)
 def test_providers_may_be_named_in_any_order(store, raw):
     both(store, here=0, there=0)
     (job,) = either("1")

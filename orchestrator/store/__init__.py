@@ -13,6 +13,7 @@ Keys (all begin with `orc:`; the scripts in lua/ build them):
     lane:<target>|<owner>       zset    job → place (priority first, then age)
     lanes:<pool>                zset    lane → how much it was served; pool: a provider, or one account of it
     tenants:<pool>              hash    tenant → its lanes there
+    owed:<pool>                 zset    tenant or batch of a lane that ended → how much it was served
     served:<provider>           number  how much the lane served last had been served
     weights                     hash    batch, or `<tenant>/` → share of its lanes beside those of weight 1
     paused                      set     provider:<name>, batch:<name>

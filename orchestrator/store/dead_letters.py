@@ -43,8 +43,4 @@ class DeadLetters:
 
     def purge(self, job_ids: Sequence[str]) -> int:
         """Give these up; their records go as those of other ended jobs do. Gives how many there were."""
-        with self._link.client.pipeline() as pipeline:
-            for job_id in job_ids:
-                pipeline.zrem(DEAD, job_id)
-                pipeline.expire(f"{PREFIX}job:{job_id}", KEEP_SECONDS, lt=True)
-            return sum(self._link.call(pipeline.execute)[::2])
+        return int(self._link.step("purge", KEEP_SECONDS, *job_ids))

@@ -13,6 +13,7 @@ from orchestrator.errors import StoreUnavailable
 
 PREFIX = "orc:"
 WAIT_SLICE_SECONDS = 5.0  # how long one blocking read lasts; the net below a lost wake-up
+MAX_CONNECTIONS, PATIENCE_SECONDS = 128, 5.0
 SHARED = ("common", "lanes", "spend", "slots", "ends")  # stand before every step
 
 CANNOT_WRITE = (
@@ -28,13 +29,17 @@ class Link:
     """Thread-safe. Every call may raise StoreUnavailable."""
 
     def __init__(self, url: str) -> None:
-        self.client: Any = redis.Redis.from_url(
+        # A flood of callbacks must wait for a connection, and not open thousands.
+        pool = redis.BlockingConnectionPool.from_url(
             url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=PATIENCE_SECONDS,
             decode_responses=True,
             socket_timeout=WAIT_SLICE_SECONDS + 5,
             health_check_interval=30,
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
+        self.client: Any = redis.Redis.from_pool(pool)
         folder = resources.files("orchestrator.store") / "lua"
         shared = "".join((folder / f"{name}.lua").read_text() for name in SHARED)
         self._steps = {

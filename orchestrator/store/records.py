@@ -29,7 +29,7 @@ def limits(account: Account) -> dict[Any, Any]:
 def row(job: NewJob) -> tuple[str | float, ...]:
     more = {
         "pinned": job.account,
-        "target": "+".join(job.choices),
+        "target": "+".join(sorted(job.choices)),
         "choices": _compact({name: _compact(parameters) for name, parameters in job.choices.items()})
         if job.choices
         else "",

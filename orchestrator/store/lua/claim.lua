@@ -9,7 +9,7 @@ local submits, finishes, looks, grants, providers, claimed = {}, {}, {}, {}, {},
 local function expire(id)
   if job_field(id, 'error') then
     leave_lane(id)
-    finishes[#finishes + 1] = to_finish(id, now, '', job_field(id, 'account') or '')
+    finishes[#finishes + 1] = to_finish(id, now, '', job_field(id, 'provider'), job_field(id, 'account') or '')
   else
     finishes[#finishes + 1] = cancel_job(id, now, ARGV[5], 'it expired before it was begun')
   end

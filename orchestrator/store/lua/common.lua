@@ -11,6 +11,7 @@ local REPLY_GRACE = 30           -- the reply to a submit is waited for by its t
 local FINISH_PATIENCE = 60       -- a finish that did not return is sent again after this
 local UNSET_DEADLINE = 86400     -- lease of a grant that is not open yet
 local DAY = 86400
+local KEEP_DEAD = 30 * DAY       -- failed jobs are kept for so long, that they may be replayed
 
 local function job_key(id) return P .. 'job:' .. id end
 local function attempt_key(attempt) return P .. 'attempt:' .. attempt end

@@ -31,8 +31,8 @@ local function announce_end(id, now, keep_seconds)
     redis.call('HSET', batch_key(batch), 'ended', now)
     local counts = redis.call('HMGET', batch_key(batch), 'total', 'succeeded', 'failed', 'cancelled')
     local over = tonumber(counts[2] or '0') + tonumber(counts[3] or '0') + tonumber(counts[4] or '0')
-    if over >= tonumber(counts[1]) then
-      keep_batch(batch, keep_seconds)
+    if over >= tonumber(counts[1] or '0') then
+      keep_batch(batch, tonumber(counts[3] or '0') > 0 and KEEP_DEAD or keep_seconds)
       redis.call('SREM', PAUSED, 'batch:' .. batch)
     end
   end
@@ -50,10 +50,11 @@ local function begin_again(id)
 end
 
 -- The outcome is known: the job is finished as the task it is.
-local function to_finish(id, now, urls, account)
+local function to_finish(id, now, urls, provider, account)
+  turn_to(id, provider)
   if job_field(id, 'ended') then begin_again(id) end
   redis.call('HSET', job_key(id), 'urls', urls, 'account', account)
-  redis.call('HDEL', job_key(id), 'late_urls', 'late_account')
+  redis.call('HDEL', job_key(id), 'late_urls', 'late_provider', 'late_account')
   if urls ~= '' then redis.call('HDEL', job_key(id), 'error', 'reason') end
   set_state(id, 'collecting')
   return finish_due(id, now)

@@ -10,7 +10,11 @@ if most > 0 then
   for i = 1, #counts, 2 do
     if string.match(counts[i], '/queued$') then waiting = waiting + tonumber(counts[i + 1]) end
   end
-  if waiting + tonumber(ARGV[3]) > most then return {-1, waiting} end
+  local more = tonumber(ARGV[3])
+  for i = 4, #ARGV, 7 do
+    if redis.call('EXISTS', job_key(ARGV[i])) == 1 then more = more - 1 end  -- the same call, made again
+  end
+  if waiting + more > most then return {-1, waiting} end
 end
 
 for i = 4, #ARGV, 7 do

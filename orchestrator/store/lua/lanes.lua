@@ -6,6 +6,7 @@
 local function index_key(pool) return P .. 'lanes:' .. pool end
 local function lane_key(lane) return P .. 'lane:' .. lane end
 local function tenants_key(pool) return P .. 'tenants:' .. pool end
+local function owed_key(pool) return P .. 'owed:' .. pool end
 
 local function lane_of(id)
   local job = redis.call('HMGET', job_key(id), 'provider', 'pinned', 'target', 'tenant', 'batch')
@@ -29,12 +30,20 @@ end
 
 local function tenant_of(lane) return string.match(lane, '|([^/]+)/') end
 
--- A lane begins level with those that are served now: it neither waits for them nor they for it.
+-- Who is served by a lane: its tenant as a whole, or its batch.
+local function owner_of(lane) return string.match(lane, '|([^/]+/)') or string.match(lane, '|(.*)$') end
+
+-- A lane begins level with those that are served now: it neither waits for them nor they for it. What its owner
+-- was served before, it has been served; the lanes of a tenant begin one after the other.
 local function begin_lane(lane)
-  local tenant = tenant_of(lane)
+  local tenant, owner = tenant_of(lane), owner_of(lane)
+  local weight = tonumber(redis.call('HGET', WEIGHTS, owner) or '1')
   for _, pool in ipairs(pools_of(lane)) do
-    local served = redis.call('GET', served_key(string.match(pool, '^[^/]*'))) or 0
-    if redis.call('ZADD', index_key(pool), 'NX', served, lane) == 1 and tenant then
+    local served = tonumber(redis.call('GET', served_key(string.match(pool, '^[^/]*'))) or '0')
+    local owed = tonumber(redis.call('ZSCORE', owed_key(pool), owner) or '0')
+    local before = tenant and tonumber(redis.call('HGET', tenants_key(pool), tenant) or '0') or 0
+    local level = math.max(served, owed) + before / weight
+    if redis.call('ZADD', index_key(pool), 'NX', level, lane) == 1 and tenant then
       redis.call('HINCRBY', tenants_key(pool), tenant, 1)
     end
   end
@@ -78,7 +87,7 @@ end
 local function cost_of(pool, lane)
   local tenant = tenant_of(lane)
   local lanes = tenant and tonumber(redis.call('HGET', tenants_key(pool), tenant) or '1') or 1
-  local weight = redis.call('HGET', WEIGHTS, tenant and tenant .. '/' or string.match(lane, '|(.*)$'))
+  local weight = redis.call('HGET', WEIGHTS, owner_of(lane))
   return math.max(lanes, 1) / tonumber(weight or '1')
 end
 
@@ -95,13 +104,16 @@ local function next_in_line(provider, account)
   if common and (not lane or served_common < served) then pool, lane, served = provider, common, served_common end
   if not lane then return nil end
   -- A lane that was held up may lag; those that begin after it do not begin that far behind.
-  local before = tonumber(redis.call('GET', served_key(provider)) or '0')
-  redis.call('SET', served_key(provider), math.max(before, served))
+  local level = math.max(tonumber(redis.call('GET', served_key(provider)) or '0'), served)
+  redis.call('SET', served_key(provider), tostring(level))
+  redis.call('ZREMRANGEBYSCORE', owed_key(pool), '-inf', level)
   local id = redis.call('ZPOPMIN', lane_key(lane))[1]
+  local cost = cost_of(pool, lane)
   if redis.call('EXISTS', lane_key(lane)) == 0 then
     end_lane(lane)
+    redis.call('ZADD', owed_key(pool), served + cost, owner_of(lane))
   else
-    redis.call('ZINCRBY', index_key(pool), cost_of(pool, lane), lane)
+    redis.call('ZINCRBY', index_key(pool), cost, lane)
   end
   return id
 end

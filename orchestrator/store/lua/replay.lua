@@ -13,7 +13,7 @@ for i = 3, #ARGV do
       'collect_error')
     if ARGV[2] == '1' then redis.call('HSET', job_key(id), 'even_if_moderated', 1) end
     if urls ~= '' then
-      finishes[#finishes + 1] = to_finish(id, now, urls, job_field(id, 'account'))
+      finishes[#finishes + 1] = to_finish(id, now, urls, job_field(id, 'provider'), job_field(id, 'account'))
     else
       set_state(id, 'queued')
       join_lane(id)

@@ -32,11 +32,11 @@ if held[1] == 'closed' then
   elseif state == 'collecting' and job_field(id, 'urls') == '' then
     redis.call('HSET', job_key(id), 'saved', 1)
   elseif state ~= 'failed' then
-    redis.call('HSET', job_key(id), 'late_urls', urls, 'late_account', account)
+    redis.call('HSET', job_key(id), 'late_urls', urls, 'late_provider', provider, 'late_account', account)
     return {'late', false, {}}
   end
-  local finish = to_finish(id, now, urls, account)
-  fill(provider, now, grants)
+  local finish = to_finish(id, now, urls, provider, account)
+  fill_for(id, now, grants)
   return {'late', finish, grants}
 end
 
@@ -88,11 +88,11 @@ local finish = false
 if state == 'submitted' or state == 'queued' then
   local late_urls = job_field(id, 'late_urls')
   if verdict == 'succeeded' then
-    finish = to_finish(id, now, urls, account)
+    finish = to_finish(id, now, urls, provider, account)
   elseif late_urls then
-    finish = to_finish(id, now, late_urls, job_field(id, 'late_account'))
+    finish = to_finish(id, now, late_urls, job_field(id, 'late_provider'), job_field(id, 'late_account'))
   elseif ARGV[7] == 'finish' then
-    finish = to_finish(id, now, '', account)
+    finish = to_finish(id, now, '', provider, account)
   else
     set_state(id, 'queued')
     if tonumber(ARGV[8]) <= now then join_lane(id) else redis.call('ZADD', DUE, ARGV[8], 'job:' .. id) end

@@ -1,5 +1,6 @@
 -- Slots: what an account may take, and the granting of it. Part of every step, after lanes.lua.
 local GUARD_WINDOW = 3600        -- refusals by moderation are counted, and the account rests, for so long
+local EXPIRED_AT_ONCE = 100      -- jobs found expired in one step, at most
 local CUT = 0.7                  -- of what was in flight, once the provider says that it is too much
 local UNTIL_RESUMED = 4102444800 -- 2100-01-01: only a person ends such a rest
 local PROBE_AGAIN = 2            -- seconds after a slot was tried that others held, and nothing was said
@@ -18,7 +19,7 @@ local function slots_of(provider, account)
   local known = limits_of(provider, account, 'max_jobs', 'learned', 'elsewhere', 'queue_ahead', 'ahead')
   local max_jobs = tonumber(known[1] or '0')
   local bears = math.min(max_jobs, math.floor(tonumber(known[2] or max_jobs)))
-  return math.max(0, bears - tonumber(known[3] or '0')) + ahead_of(max_jobs, known[4], known[5])
+  return math.max(0, bears + ahead_of(max_jobs, known[4], known[5]) - tonumber(known[3] or '0'))
 end
 
 -- How many more the daily cap admits, and when it admits one where it does not now; nil where there is no cap.
@@ -104,13 +105,17 @@ local function grant(id, provider, account, now, grants)
 end
 
 local function grant_next(provider, account, now, grants)
-  local id = next_in_line(provider, account)
-  while id and has_expired(id, now) do
+  for _ = 1, EXPIRED_AT_ONCE do
+    local id = next_in_line(provider, account)
+    if not id then return false end
+    if not has_expired(id, now) then
+      grant(id, provider, account, now, grants)
+      return true
+    end
     redis.call('ZADD', DUE, now, 'job:' .. id)
-    id = next_in_line(provider, account)
   end
-  if id then grant(id, provider, account, now, grants) end
-  return id ~= nil
+  wake_account(provider, account, now)  -- there are more
+  return false
 end
 
 -- Grants free slots of the provider's able accounts to who waits, the least loaded account for its weight first.
@@ -146,8 +151,10 @@ local function fill_for(id, now, grants)
 end
 
 local function end_rest(provider, account)
-  redis.call('HDEL', account_key(provider, account), 'rest_until', 'rest_reason', 'rest_message', 'rest_since',
-    'guard_since', 'guard_total', 'guard_moderated')
+  if account_field(provider, account, 'rest_reason') == 'Moderated' then
+    redis.call('HDEL', account_key(provider, account), 'guard_since', 'guard_total', 'guard_moderated')
+  end
+  redis.call('HDEL', account_key(provider, account), 'rest_until', 'rest_reason', 'rest_message', 'rest_since')
 end
 
 -- Gives the account no work until then; a rest that lasts longer already is left as it is.
@@ -175,8 +182,8 @@ end
 -- attempt → upstream id; nil where it names nothing.
 local function learn_who_holds(provider, account, opened, now, probe_at, listed)
   local held = redis.call('ZRANGE', slots_key(provider, account), 0, -1)
-  local known = limits_of(provider, account, 'max_jobs', 'learned')
-  local bears = math.min(tonumber(known[1] or '0'), math.floor(tonumber(known[2] or known[1] or '0')))
+  redis.call('HDEL', account_key(provider, account), 'elsewhere')
+  local elsewhere = math.max(0, slots_of(provider, account) - #held)
   for _, attempt in ipairs(listed and held or {}) do
     local ours = redis.call('HMGET', attempt_key(attempt), 'state', 'job', 'submitted', 'upstream_id')
     local upstream_id = listed[attempt]
@@ -189,7 +196,7 @@ local function learn_who_holds(provider, account, opened, now, probe_at, listed)
   end
   -- What it names beyond our leases is what it has not let go yet: that is a matter of moments.
   if listed and next(listed) then probe_at = now + PROBE_AGAIN end
-  redis.call('HSET', account_key(provider, account), 'elsewhere', math.max(0, bears - #held), 'probe_at', probe_at)
+  redis.call('HSET', account_key(provider, account), 'elsewhere', elsewhere, 'probe_at', probe_at)
   wake_account(provider, account, probe_at)
 end
 
