@@ -441,6 +441,17 @@ def test_busy_seconds_of_an_account_add_up(store):
     assert float(row["busy_seconds"]) == 12.5
 
 
+def test_seconds_after_the_lease_are_not_busy(store):
+    opened(store, "j")
+    assert used(store) == {"a": 1}
+    store.fill(PROVIDER, NOW + LEASE)
+    store.enqueue(new("k"), NOW + LEASE)
+    store.settle("j.1", "succeeded", NOW + LEASE + 5, artifact_urls=URLS)
+    store.settle("k.1", "succeeded", NOW + LEASE + 5, artifact_urls=URLS)
+    (row,) = store.accounts.rows(PROVIDER, NOW)
+    assert float(row["busy_seconds"]) == 5
+
+
 # --- a server that is gone -----------------------------------------------------------------------------
 
 

@@ -84,11 +84,12 @@ def test_late_success_lifts_a_failed_job(store):
     assert store.job("j").result == {"artifacts": []}
 
 
-def test_lifted_job_is_not_over_until_it_ends_again(store):
+def test_lifted_job_is_not_over_until_it_ends_again(store, raw):
     opened(store, "j")
     lose(store, "j.1", again_at=None)
     end(store, "j", State.FAILED)
     late(store)
+    assert (raw.ttl("orc:job:j"), raw.ttl("orc:attempt:j.1")) == (-1, -1)
     assert store.wait_ended("j", timeout=0.01) is None
     end(store, "j")
     job = store.wait_ended("j", timeout=1)
@@ -250,6 +251,13 @@ def test_ended_jobs_are_forgotten_after_a_week(store, raw):
         assert 0 < raw.ttl(f"orc:{key}") <= 7 * DAY
 
 
+def test_batch_that_was_over_is_not_forgotten_when_it_is_extended(store, raw):
+    ended(store, batch="b")
+    store.enqueue(new("k", batch="b"), NOW)
+    for key in ("batch:b", "jobs-of:b", "ended-in:b"):
+        assert raw.ttl(f"orc:{key}") == -1
+
+
 def test_batch_is_not_forgotten_while_a_job_of_it_goes_on(store, raw):
     store.enqueue(new("later", batch="b", start_at=NOW + 8 * DAY), NOW)
     ended(store, batch="b")
@@ -407,8 +415,21 @@ def test_job_that_failed_and_expires_fails_by_what_it_failed_last(again_at, stor
     job = store.job("j")
     assert (job.state, job.error, job.artifact_urls) == (State.COLLECTING, ERROR, ())
     assert store.open("j.2", SOON + 1) is None
+    assert store.accounts.holders(PROVIDER, "a") == ["next.1"]
     end(store, "j", State.FAILED, now=SOON + 1)
     assert store.dead.ids(SOON + 1) == [("j", SOON + 1)]
+
+
+def test_job_that_failed_and_expires_in_its_lane_leaves_it(store, raw):
+    opened(store, "j", expires_at=SOON)
+    store.enqueue(new("next"), NOW)
+    assert lose(store, "j.1", NOW + 5) == ["next.1"]
+    store.open("next.1", NOW)
+    store.claim(NOW + 5)
+    assert raw.keys("orc:lane:*") != []
+    assert [message.job_id for message in store.claim(SOON)[0].finishes] == ["j"]
+    assert raw.keys("orc:lane:*") == []
+    assert succeed(store, "next.1", SOON) == []
 
 
 def test_late_success_saves_a_job_that_expired(store):
