@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LISTED = 50
 AT_ONCE = 20_000  # more than the journal keeps
 WORDS = ("pending", "settled", "late", "duplicate", "mismatch", "unknown", "unreadable")
-ENTRY = re.compile(r"\d{1,20}-\d{1,20}")
+ENTRY = re.compile(r"p?\d{1,20}-\d{1,20}")
 LED_TO = {
     "unknown": "its attempt is not known here; it stays parked. `orchestrator recover` may make it known",
     "duplicate": "nothing: its attempt was settled before",
