@@ -277,6 +277,7 @@ def test_the_providers_are_listed_with_kind_and_limits():
     by_name = {row["name"]: row for row in listed}
     assert by_name[PREVIEW]["kind"] == "synchronous"
     assert by_name[PREVIEW]["limits"]["timeout_seconds"] == 90
+    assert by_name[PREVIEW]["limits"]["price"] == 0
     shown = CliRunner().invoke(main, ["providers"])
     assert shown.exit_code == 0
     for row in listed:
