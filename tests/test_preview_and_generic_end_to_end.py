@@ -73,6 +73,7 @@ token = "env:STUDIO_KEY"
 base_url = "{simulator}/v1/generic/"
 max_jobs = 4
 poll_seconds = 1
+timeout_seconds = 2
 deadline_seconds = 20
 submit_path = "/jobs"
 poll_path = "/jobs/{{id}}"
