@@ -63,12 +63,14 @@ class Orchestrator:
         *,
         batch: str | None = None,
         weight: float | None = None,
+        max_spend: float | None = None,
         **options: Any,
     ) -> Batch:
         """Ask for many generations. All are checked before the first is enqueued.
 
         `provider` and `options` as for `enqueue`. `batch` None: a name is made up. A batch of that name that
         exists already is extended. `weight`: how many times the share of another it gets (or its tenant).
+        `max_spend`: what the whole batch may cost, in its accounts' prices; before more, it is paused.
         Raises: Invalid with the faults of up to 20 of them by position, or QueueFull, and nothing enqueued.
         """
         for name in [provider] if isinstance(provider, str) else provider:
@@ -88,6 +90,8 @@ class Orchestrator:
         if weight is not None:
             tenant = options.get("tenant")
             self.operations.weigh("tenant" if tenant else "batch", tenant or name, weight)
+        if max_spend is not None:
+            self.operations.cap(name, max_spend)
         self.flow.enqueue(jobs)
         return Batch(self.flow, name)
 

@@ -5,22 +5,15 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from orchestrator.build import Built, build, read_settings
 from orchestrator.errors import CollectFailed, ConfigurationError, OrchestratorError
 from orchestrator.models import Request
+from orchestrator.safety import Finding
+from orchestrator.start import findings
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 16
 PING_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    verdict: str  # ok | warning | fault
-    text: str
 
 
 def examine() -> list[Finding]:
@@ -37,21 +30,14 @@ def examine() -> list[Finding]:
 
 
 def _findings(built: Built) -> Iterator[Finding]:
-    for look in (_redis, _broker, _accounts, _artifacts, _public_url, _workers):
+    for look in (_redis, findings, _broker, _accounts, _artifacts, _public_url, _workers):
         yield from look(built)
 
 
 def _redis(built: Built) -> Iterator[Finding]:
-    facts = built.flow.store.server_facts()
+    facts = built.flow.store.server.facts()
     kind = "embedded" if built.settings.redis_url is None else "given"
-    yield Finding("ok", f"Redis answers ({kind}, version {facts['version']})")
-    if facts["eviction"] != "noeviction":
-        cure = "set maxmemory-policy noeviction, or jobs may vanish"
-        yield Finding("fault", f"Redis evicts keys by {facts['eviction']}: {cure}")
-    if not facts["append_only"]:
-        yield Finding(
-            "warning", "Redis keeps no append-only file: set appendonly yes, or a restart loses jobs"
-        )
+    yield Finding("ok", f"Redis answers ({kind}, version {facts['version'] or 'unknown'})")
 
 
 def _broker(built: Built) -> Iterator[Finding]:

@@ -79,7 +79,7 @@ class Insight:
             raise NotFound(f"no batch {batch!r}: nothing of that name is known")
         now = self.clock()
         ended = sum(counts.get(state.value, 0) for state in State if state.ended)
-        remaining = int(counts["total"] - ended)
+        remaining = int(counts.get("total", 0) - ended)  # a batch may have a cap before it has jobs
         pools = sorted({pool for lane in self.store.lanes.of(batch) for pool in _pools(lane)})
         rows = [row for pool in pools for row in self._rows(pool)]
         seconds = self._slot_seconds(counts, rows)

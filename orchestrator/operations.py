@@ -149,6 +149,27 @@ class Operations:
         check(JobOptions, {kind: name}, "weight")
         self.store.lanes.weigh(f"{name}/" if kind == "tenant" else name, weight)
 
+    def cap(self, batch: str, most: float | None) -> None:
+        """Pause a batch before the generation that would make it cost more; None: no more. Raises: Invalid.
+
+        It holds for jobs that are enqueued later as well. A batch that is paused for it stays so until it is
+        resumed.
+        """
+        highest = ACCOUNT_NUMBERS["max_spend"][2]
+        if most is not None and not 0 < most <= highest:
+            raise Invalid(f"max_spend is {most!r}; it must be above 0, and {highest:g} at most")
+        if not batch:
+            raise Invalid("which batch? Jobs without one have no cap of their own")
+        check(JobOptions, {"batch": batch}, "max_spend")
+        self.store.spend.cap(batch, most)
+        logger.info("batch.capped name=%s max_spend=%s", batch, most)
+
+    def spent(self, batch: str) -> tuple[float, float] | None:
+        """What a batch that its spend cap holds has cost at most, and the cap; None where no cap holds it."""
+        if f"batch:{batch}" not in self.store.lanes.paused() or self.store.lanes.why_paused(batch) != "spend":
+            return None
+        return self.store.spend.cost(batch), self.store.batch(batch).get("max_spend", 0.0)
+
     def dead(self, which: Filter) -> Iterator[tuple[Job, float]]:
         """The dead letters and when each failed (unix seconds), oldest first."""
         ids = self.store.dead.ids(self.clock(), which.after, which.before)
@@ -162,10 +183,10 @@ class Operations:
         """Let dead letters run again, each once, under their ids. Gives how many.
 
         Interrupted, those not yet replayed are still dead letters. One whose pictures were made, but not
-        kept, is only collected again.
+        kept, is only collected again; one whose parameters are not known, since it was recovered, is left.
         """
         replayed = 0
-        for ids in self._chunks(which):
+        for ids in self._chunks(which, lambda job: bool(job.parameters or job.artifact_urls)):
             done = self.store.dead.replay(ids, self.clock(), even_if_moderated)
             self.broker.submit(done.grants)
             self.broker.finish(done.finishes)
@@ -176,8 +197,10 @@ class Operations:
         """Give dead letters up: they stay failed, and their records expire. Gives how many there were."""
         return sum(self.store.dead.purge(ids) for ids in self._chunks(which))
 
-    def _chunks(self, which: Filter) -> Iterator[Sequence[str]]:
-        ids = [job.id for job, _ in self.dead(which)]
+    def _chunks(
+        self, which: Filter, takes: Callable[[Job], bool] = lambda job: True
+    ) -> Iterator[Sequence[str]]:
+        ids = [job.id for job, _ in self.dead(which) if takes(job)]
         for first in range(0, len(ids), DEAD_PER_CALL):
             yield ids[first : first + DEAD_PER_CALL]
 

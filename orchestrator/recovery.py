@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import CallbackRefused, OrchestratorError
-from orchestrator.models import Account, Artifact
+from marshmallow import ValidationError
+
+from orchestrator.errors import BadReference, CallbackRefused, NotFound, OrchestratorError
+from orchestrator.models import Account, Artifact, Failed, Pending, Report, Succeeded
+from orchestrator.schemas import NAME
+from orchestrator.signatures import Reference, read_reference
 
 if TYPE_CHECKING:
     from orchestrator.flow import Flow
+    from orchestrator.store import Heard
 
-PICTURE = re.compile(r"(.+)-(\d+)\Z")  # as `exchange` names them: <job>-<place>
-PARKED_AT_ONCE = 10_000
+UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"  # ids that callers chose themselves look like anybody's
+PICTURE = re.compile(rf"({UUID})-([1-9]\d*)")  # as `exchange` names them: <job>-<place>
+ATTEMPT, UNSIGNED_ATTEMPT = re.compile(r"(.+)\.([1-9]\d*)"), re.compile(rf"({UUID})\.([1-9]\d*)")
+PARKED_AT_ONCE = 20_000
+RANKS = (Failed, Pending, Succeeded)  # of a job's attempts the last of these tells of it
 
 logger = logging.getLogger("orchestrator")
 
@@ -28,7 +36,30 @@ class Recovered:
     callbacks: int
     pictures: int
     known: int  # that were known all the time
+    left: int  # parked callbacks that still lead nowhere
     troubles: tuple[str, ...]  # what could not be asked, and why
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """An attempt that somebody else remembers."""
+
+    attempt: str
+    job: str
+    number: int
+    account: Account
+    report: Report
+    listed: bool  # else it was told by a callback
+
+    @property
+    def rank(self) -> tuple[int, int, bool]:
+        """The higher, the more it says of its job: a success before all, then the later attempt."""
+        return RANKS.index(type(self.report.outcome)), self.number, self.listed
+
+    @property
+    def pictures(self) -> int:
+        outcome = self.report.outcome
+        return len(outcome.artifact_urls) if isinstance(outcome, Succeeded) else 0
 
 
 @dataclass
@@ -36,64 +67,147 @@ class Recovery:
     """Adopts what is found, so that it is looked after again. Generates nothing; safe to call twice."""
 
     flow: Flow
+    _troubles: list[str] = field(default_factory=list)
 
-    def run(self) -> Recovered:
-        troubles: list[str] = []
-        known = 0
-        pictures = 0
-        for adopted in self._pictures():
-            pictures, known = pictures + adopted, known + (not adopted)
-        lists = 0
+    def run(self, dry: bool = False) -> Recovered:
+        """`dry`: only say what would be known again."""
+        self._troubles.clear()
+        parked = self.flow.store.journal.recent(PARKED_AT_ONCE, parked=True)
+        seen = _best([*self._listed(), *self._told(parked)])
+        pictures = self._pictures()
+        ids = list({**seen, **pictures})
+        known = {job.id for job in self.flow.store.jobs(ids)}
+        counts = {"lists": 0, "callbacks": 0, "pictures": 0}
+        for job_id in ids:
+            if job_id in known:
+                continue
+            sighting, (folder, kept) = seen.get(job_id), pictures.get(job_id, ("", ()))
+            # Where not all of them were kept, they are collected once more.
+            if kept and (sighting is None or sighting.pictures <= len(kept)):
+                source, adopted = "pictures", dry or self._keep(job_id, folder, kept, sighting)
+            elif sighting:
+                source = "lists" if sighting.listed else "callbacks"
+                adopted = dry or self._adopt(sighting)
+            counts[source] += adopted
+        left = sum(entry.word == "unknown" for entry in parked) if dry else self._hear_parked(parked)
+        return Recovered(**counts, known=len(known), left=left, troubles=tuple(self._troubles))
+
+    def _listed(self) -> Iterator[Sighting]:
         for account in self.flow.exchange.accounts.values():
             try:
-                lists += sum(self._listed(account))
+                for attempt, report in self.flow.exchange.history(account):
+                    owner = self._owner(account, report)
+                    if sighting := self._sighting(attempt, owner, report, listed=True):
+                        yield sighting
             except OrchestratorError as error:
-                troubles.append(f"{account.provider}/{account.name}: {error}")
-        return Recovered(lists, self._callbacks(), pictures, known, tuple(troubles))
+                self._troubles.append(f"{account.provider}/{account.name}: {error}")
 
-    def _listed(self, account: Account) -> Iterator[bool]:
-        """Of several attempts of a job the last stands first in a list, newest first."""
-        for attempt, report in self.flow.exchange.history(account):
-            yield self._adopt(attempt, account.provider, account.name, report.upstream_id)
-
-    def _callbacks(self) -> int:
-        """Callbacks of attempts that were not known when they came: they are, now."""
-        adopted = 0
-        journal = self.flow.store.journal
-        for entry in journal.recent(PARKED_AT_ONCE, parked=True):
+    def _told(self, parked: Iterable[Heard]) -> Iterator[Sighting]:
+        """Of callbacks of attempts that were not known when they came."""
+        for entry in parked:
             account = self.flow.exchange.accounts.get((entry.provider, entry.account))
             if account is None or entry.word != "unknown":
                 continue
             report = self.flow.exchange.report_of(entry.provider, account, entry.body)
-            if report is None:
-                continue
-            adopted += self._adopt(entry.attempt, entry.provider, entry.account, report.upstream_id)
-            try:
-                if self.flow.hear_again(entry) != "unknown":
-                    journal.forget_parked(entry.id)
-            except CallbackRefused as error:
-                logger.warning("recovery.callback_refused attempt=%s error=%s", entry.attempt, error)
-        return adopted
+            if report and (sighting := self._sighting(entry.attempt, account, report, listed=False)):
+                yield sighting
 
-    def _pictures(self) -> Iterator[bool]:
+    def _owner(self, account: Account, report: Report) -> Account:
+        """Whose attempt it is: one list may tell of several accounts with the same credentials."""
+        if not self.flow.exchange.keys or not report.reference:
+            return account
+        reference = read_reference(account.provider, report.reference, self.flow.exchange.keys)
+        return self.flow.exchange.accounts.get((account.provider, reference.account), account)
+
+    def _sighting(self, attempt: str, account: Account, report: Report, listed: bool) -> Sighting | None:
+        """None where it is no attempt of ours: without keys anybody's reference looks like one."""
+        match = (ATTEMPT if self.flow.exchange.keys else UNSIGNED_ATTEMPT).fullmatch(attempt)
+        return Sighting(attempt, match[1], int(match[2]), account, report, listed) if match else None
+
+    def _pictures(self) -> dict[str, tuple[str, tuple[Artifact, ...]]]:
+        """Job → the folder that has most of its pictures, and these in their order."""
         artifacts = self.flow.exchange.artifacts
-        found: dict[tuple[str, str], list[Artifact]] = {}
-        for folder, name, artifact in artifacts.kept() if artifacts else ():
-            if match := PICTURE.match(name):
-                found.setdefault((folder, match[1]), []).append(artifact)
-        now = self.flow.clock()
-        for (folder, job_id), pictures in found.items():
-            batch = "" if folder == "jobs" else folder
-            result = {
-                "job_id": job_id,
-                "provider": "unknown",
-                "account": "",
-                "attempts": 0,
-                "seconds": 0.0,
-                "artifacts": [asdict(picture) for picture in pictures],
-            }
-            yield self.flow.store.adopt_kept(job_id, batch, result, now)
+        found: dict[tuple[str, str], dict[int, Artifact]] = {}
+        try:
+            for folder, name, artifact in artifacts.kept() if artifacts else ():
+                if (match := PICTURE.fullmatch(name)) and _is_batch(folder):
+                    found.setdefault((match[1], folder), {})[int(match[2])] = artifact
+        except OSError as error:
+            self._troubles.append(f"the pictures that were kept: {error.strerror or type(error).__name__}")
+        fullest = sorted(found.items(), key=lambda each: len(each[1]))
+        return {
+            job_id: (folder, tuple(picture for _, picture in sorted(places.items())))
+            for (job_id, folder), places in fullest
+        }
 
-    def _adopt(self, attempt: str, provider: str, account: str, upstream_id: str) -> bool:
-        timing = f"{provider}/"
-        return self.flow.store.adopt(attempt, provider, account, upstream_id, self.flow.clock(), timing)
+    def _keep(
+        self, job_id: str, folder: str, pictures: tuple[Artifact, ...], sighting: Sighting | None
+    ) -> bool:
+        result = {
+            "job_id": job_id,
+            "provider": sighting.account.provider if sighting else "unknown",
+            "account": sighting.account.name if sighting else "",
+            "attempts": sighting.number if sighting else 0,
+            "seconds": 0.0,
+            "artifacts": [asdict(picture) for picture in pictures],
+        }
+        batch = "" if folder == "jobs" else folder
+        return self.flow.store.adopt_kept(job_id, batch, result, self.flow.clock())
+
+    def _adopt(self, sighting: Sighting) -> bool:
+        provider, upstream_id = sighting.account.provider, sighting.report.upstream_id
+        return self.flow.store.adopt(
+            sighting.attempt, provider, sighting.account.name, upstream_id, self.flow.clock(), f"{provider}/"
+        )
+
+    def _hear_parked(self, parked: Iterable[Heard]) -> int:
+        """Takes them once more, the earliest first. Gives how many still lead nowhere."""
+        left = 0
+        for entry in reversed(list(parked)):
+            if entry.word != "unknown":
+                continue
+            try:
+                left += hear_again(self.flow, entry) == "unknown"
+            except (CallbackRefused, NotFound) as error:
+                logger.warning("recovery.callback_refused attempt=%s error=%s", entry.attempt, error)
+                left += 1
+        return left
+
+
+def hear_again(flow: Flow, entry: Heard) -> str:
+    """Take a callback of the journal once more; one that still leads nowhere stays as it is.
+
+    Gives what it led to. Raises: CallbackRefused where it still is not to be believed; NotFound where its
+    provider is not known any more.
+    """
+    translator = flow.exchange.providers.get(entry.provider)
+    if translator is None:
+        raise NotFound(f"no provider {entry.provider!r}: its callback cannot be read")
+    reference = Reference(entry.attempt, entry.account)
+    report = flow.exchange.read_callback(translator, reference, "", entry.body.encode())
+    if entry.word == "unreadable" and report.reference is not None:
+        # Nobody has compared yet whether the body tells of the attempt that it was sent for.
+        if read_reference(entry.provider, report.reference, flow.exchange.keys) != reference:
+            raise BadReference("the body tells of another attempt")
+    if flow.store.attempt(entry.attempt) is None:
+        return "unknown"
+    word = flow.hear_again(entry)
+    if entry.word in ("unknown", "unreadable"):
+        flow.store.journal.forget_parked(entry.id)
+    return word
+
+
+def _is_batch(folder: str) -> bool:
+    try:
+        return bool(NAME(folder))
+    except ValidationError:
+        return False
+
+
+def _best(sightings: Iterable[Sighting]) -> Mapping[str, Sighting]:
+    """Job → the attempt that says most of it."""
+    found: dict[str, Sighting] = {}
+    for sighting in sightings:
+        if sighting.job not in found or sighting.rank > found[sighting.job].rank:
+            found[sighting.job] = sighting
+    return found

@@ -348,16 +348,24 @@ def test_a_job_after_a_failure_is_explained_by_its_backoff(run, told, enqueue):
 
 def test_a_forecast_reckons_from_what_was_measured(run, told, enqueue, batch_name):
     enqueue(10).wait(timeout=PATIENCE)
-    run("pause", "batch", batch_name)
-    enqueue(40)
+    enqueue(40, "[slow]")
     forecast = told("forecast", batch_name, "--more", "2,1")
     assert (forecast["remaining"], forecast["slots"]) == (40, 10)
     assert 0.4 <= forecast["slot_seconds"] < 10
     assert forecast["with_more"]["2"] < forecast["with_more"]["1"] < forecast["ends_at"]
-    assert "the batch is paused" in forecast["notes"]
     shown = run("forecast", batch_name, "--more", "3")
     assert "40 jobs not over yet" in shown and "with 3 accounts more" in shown and "in about" in shown
     assert "with 3" not in run("forecast", batch_name, "--more", "")
+
+
+def test_of_a_paused_batch_nobody_can_say_when_it_ends(run, told, enqueue, batch_name):
+    enqueue(10).wait(timeout=PATIENCE)
+    run("pause", "batch", batch_name)
+    enqueue(4)
+    forecast = told("forecast", batch_name)
+    assert (forecast["remaining"], forecast["ends_at"]) == (4, None)
+    assert "the batch is paused" in forecast["notes"]
+    assert "nobody can say" in run("forecast", batch_name)
 
 
 # --- dead letters -------------------------------------------------------------------------------------

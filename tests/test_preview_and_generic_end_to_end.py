@@ -73,6 +73,7 @@ token = "env:STUDIO_KEY"
 base_url = "{simulator}/v1/generic/"
 max_jobs = 4
 poll_seconds = 1
+timeout_seconds = 2
 deadline_seconds = 20
 submit_path = "/jobs"
 poll_path = "/jobs/{{id}}"
@@ -277,6 +278,7 @@ def test_the_providers_are_listed_with_kind_and_limits():
     by_name = {row["name"]: row for row in listed}
     assert by_name[PREVIEW]["kind"] == "synchronous"
     assert by_name[PREVIEW]["limits"]["timeout_seconds"] == 90
+    assert by_name[PREVIEW]["limits"]["price"] == 0
     shown = CliRunner().invoke(main, ["providers"])
     assert shown.exit_code == 0
     for row in listed:

@@ -11,8 +11,9 @@ from typing import Any
 
 from celery.signals import after_setup_logger
 
-from orchestrator.build import Built, build, read_settings
+from orchestrator.build import Built
 from orchestrator.errors import ConfigurationError, StoreUnavailable
+from orchestrator.start import PATIENCE_SECONDS, started
 
 # One line per task is ours to write; Celery's own would come three times for each job.
 QUIET_LOGGERS = ("celery.app.trace", "celery.worker.strategy", "celery.beat", "urllib3")
@@ -21,10 +22,11 @@ QUIET_LOGGERS = ("celery.app.trace", "celery.worker.strategy", "celery.beat", "u
 @cache
 def built() -> Built:
     """Raises: ConfigurationError, StoreUnavailable; under the `celery` command their words end it plainly."""
+    serves = Path(sys.argv[0]).stem == "celery" or Path(sys.argv[0]).parent.name == "celery"
     try:
-        made = build(read_settings())
+        made = started(PATIENCE_SECONDS if serves else 0.0)
     except (ConfigurationError, StoreUnavailable) as error:
-        if Path(sys.argv[0]).stem == "celery" or Path(sys.argv[0]).parent.name == "celery":
+        if serves:
             raise SystemExit(f"orchestrator: {error}") from None
         raise
     atexit.register(made.close)

@@ -75,6 +75,8 @@ def replay(orchestrator: Orchestrator, everything: bool, even_if_moderated: bool
     which = _chosen(orchestrator, everything, filters)
     count = orchestrator.operations.replay(which, even_if_moderated)
     click.echo(f"{counted(count, 'job')} replayed")
+    if left := [job.id for job, _ in orchestrator.operations.dead(which) if not job.parameters]:
+        click.echo(f"{counted(len(left), 'job')} recovered without parameters: enqueue such work anew")
 
 
 @dead.command()

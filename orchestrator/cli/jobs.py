@@ -53,11 +53,14 @@ def enqueue(
 
 @click.command()
 @click.argument("job_id", metavar="[JOB]", default="")
+@click.option("--uncertain", is_flag=True, help="List the submits that may have arrived or not.")
 @json_option
 @with_orchestrator
-def status(orchestrator: Orchestrator, job_id: str, as_json: bool) -> None:
+def status(orchestrator: Orchestrator, job_id: str, uncertain: bool, as_json: bool) -> None:
     """Say how the whole, or one job, is doing."""
-    if job_id:
+    if uncertain:
+        jobs.show_uncertain(orchestrator, as_json)
+    elif job_id:
         jobs.show_job(orchestrator, job_id, as_json)
     else:
         jobs.show_status(orchestrator, as_json)

@@ -76,8 +76,15 @@ def pause(orchestrator: Orchestrator, kind: str, name: str) -> None:
 @with_orchestrator
 def resume(orchestrator: Orchestrator, kind: str, name: str) -> None:
     """Let an account, a provider or a batch take work again."""
+    held = orchestrator.operations.spent(name) if kind == "batch" else None
     orchestrator.operations.resume(kind, name)
     click.echo(f"{kind} {name} takes work again")
+    if held and held[1]:
+        cost, most = held
+        click.echo(
+            f"it has cost {cost:g} of the {most:g} that it may, and is paused again before it would cost "
+            f"more: `orchestrator cap batch {name} AMOUNT` raises that"
+        )
 
 
 @click.command()

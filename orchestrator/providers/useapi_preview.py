@@ -87,7 +87,7 @@ class UseapiPreview(Provider):
     artifact_hosts = (".cloudfront.net", ".runwayml.com", ".useapi.net")
     account_fields = {"email": str, "allow_retired": bool}  # noqa: RUF012
     # A generation takes 10 to 60 s, and a thread of a worker for as long.
-    account_defaults = {"max_jobs": 2, "timeout_seconds": 90}  # noqa: RUF012
+    account_defaults = {"max_jobs": 2, "timeout_seconds": 90, "price": 0}  # noqa: RUF012
 
     def check(self, parameters: Mapping[str, Any], accounts: Sequence[Account]) -> None:
         if not any(_allows(account) for account in accounts):

@@ -45,6 +45,7 @@ from orchestrator.store.jobs import Jobs, Opened
 from orchestrator.store.journal import Heard, Journal
 from orchestrator.store.lanes import Lanes
 from orchestrator.store.link import Link
+from orchestrator.store.server import Server
 from orchestrator.store.spend import Ledger
 
 __all__ = ["Heard", "Opened", "Store"]
@@ -61,3 +62,4 @@ class Store(Jobs):
         self.dead = DeadLetters(link)
         self.spend = Ledger(link)
         self.journal = Journal(link)
+        self.server = Server(link)

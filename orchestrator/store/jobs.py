@@ -308,13 +308,6 @@ class Jobs:
         row = self._link.call(lambda: self._link.client.hgetall(f"{PREFIX}stats"))
         return {key: int(value) for key, value in row.items()}
 
-    def server_facts(self) -> dict[str, Any]:
-        """`version`, `eviction` (a policy), `append_only`: what jobs depend on."""
-        told = self._link.call(self._link.client.info)
-        version = told.get("valkey_version") or told.get("redis_version")
-        append_only = bool(int(told.get("aof_enabled", 0)))
-        return {"version": version, "eviction": told.get("maxmemory_policy"), "append_only": append_only}
-
     # --- waiting ---------------------------------------------------------------------------------------
 
     def wait_ended(self, job_id: str, timeout: float | None) -> Job | None:

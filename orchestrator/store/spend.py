@@ -28,6 +28,11 @@ class Ledger:
         key = f"{PREFIX}spend-of:{batch}"
         return float(self._link.call(lambda: self._link.client.hget(key, "cost")) or 0)
 
+    def cost_at(self, provider: str, account: str) -> float:
+        """What an account's generations have cost at most so far, each at its price when it was begun."""
+        key = f"{PREFIX}spend:{provider}/{account}"
+        return float(self._link.call(lambda: self._link.client.hget(key, "cost")) or 0)
+
     def cap(self, batch: str, most: float | None) -> None:
         """Pause a batch before the generation that would make it cost more; None: no more."""
         key = f"{PREFIX}batch:{batch}"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 MOMENTS = ("rest_since", "rest_until", "cut_at", "probe_at", "next_request", "guard_since")
+SPEND_CAP = "spend cap"
 TEXTS = ("provider", "name", "rest_reason")
 
 
@@ -50,7 +51,7 @@ def print_accounts(rows: Sequence[Row], now: float) -> None:
         "today": [f"{row['today']}/{row['max_per_day']}" if row.get("max_per_day") else "" for row in rows],
         "weight": [f"{row['weight']:g}" if row.get("weight", 1) != 1 else "" for row in rows],
         "changed by hand": [", ".join(f"{name}={row[name]:g}" for name in row["changed"]) for row in rows],
-        "rests": [row["rest_reason"] if _rests(row, now) else "" for row in rows],
+        "rests": [row["rest_reason"] if _rests(row, now) else _spent(row) for row in rows],
     }
     table = Table(title="Accounts", title_justify="left")
     told = {name: cells for name, cells in columns.items() if name in ("provider", "account") or any(cells)}
@@ -89,13 +90,19 @@ def _rests(row: Row, now: float) -> bool:
     return float(row.get("rest_until", 0)) > now
 
 
+def _spent(row: Row) -> str:
+    """`spend cap` where that is why it takes no work."""
+    return SPEND_CAP if row.get("closed_by") == SPEND_CAP else ""
+
+
 def _rest(row: Row, now: float) -> str:
-    """Why, since when, and what ends it; empty where it does not rest."""
+    """Why it takes no work, since when, and what ends that; empty where it takes some."""
+    name = f"{row['provider']}/{row['name']}"
     if not _rests(row, now):
-        return ""
+        raised = f"`orchestrator accounts set {name} max_spend=AMOUNT`"
+        return f"{SPEND_CAP}, until {raised} raises its {row['max_spend']:g}" if _spent(row) else ""
     forever = row["rest_until"] >= UNTIL_RESUMED
-    command = f"`orchestrator resume account {row['provider']}/{row['name']}`"
-    until = command if forever else at(row["rest_until"])
+    until = f"`orchestrator resume account {name}`" if forever else at(row["rest_until"])
     since = f"since {ago(row['rest_since'], now)}, " if "rest_since" in row else ""
     why = row.get("rest_message")
     sentence = f": {why['message']}" if isinstance(why, Mapping) else ""

@@ -24,6 +24,12 @@ def show_status(orchestrator: Orchestrator, as_json: bool) -> None:
     providers = orchestrator.flow.exchange.providers
     missing = {name: share for name in providers if (share := round(store.missing_share(name), 3))}
     paused = sorted(store.lanes.paused())
+    spent = [
+        name
+        for kind, _, name in (each.partition(":") for each in paused)
+        if kind == "batch" and store.lanes.why_paused(name) == "spend"
+    ]
+    uncertain = len(store.spend.uncertain())
     if as_json:
         return print_json(
             {
@@ -31,6 +37,8 @@ def show_status(orchestrator: Orchestrator, as_json: bool) -> None:
                 "events": store.stats(),
                 "accounts": [account_view(row, now) for row in accounts],
                 "paused": paused,
+                "batches_at_spend_cap": spent,
+                "uncertain": uncertain,
                 "missing_callbacks": missing,
             }
         )
@@ -40,10 +48,50 @@ def show_status(orchestrator: Orchestrator, as_json: bool) -> None:
     console.print(jobs)
     print_accounts(accounts, now)
     for kind, _, name in (each.partition(":") for each in paused):
-        console.print(f"{kind} {name} is paused: `orchestrator resume {kind} {name}`", soft_wrap=True)
+        cure = f"`orchestrator resume {kind} {name}`"
+        if kind == "batch" and name in spent:
+            cure = f"spend cap: `orchestrator cap batch {name} AMOUNT` raises it, then {cure}"
+        console.print(f"{kind} {name} is paused: {cure}", soft_wrap=True)
+    if uncertain:
+        told = f"of {counted(uncertain, 'submit')} it is not known whether the provider took it"
+        console.print(f"{told}: `orchestrator status --uncertain`")
     for provider, share in missing.items():
         polled = ": it is polled instead" if orchestrator.flow.watch.polls_instead(provider) else ""
         console.print(f"{provider}: {share:.0%} of the latest callbacks did not come{polled}")
+
+
+def show_uncertain(orchestrator: Orchestrator, as_json: bool) -> None:
+    """The submits of which it is not known now whether the provider took them, the oldest first."""
+    store, accounts, now = (
+        orchestrator.flow.store,
+        orchestrator.flow.exchange.accounts,
+        orchestrator.flow.clock(),
+    )
+    found = [attempt for name in store.spend.uncertain() if (attempt := store.attempt(name))]
+    found.sort(key=lambda attempt: attempt.uncertain_since)
+    rows = [
+        {
+            "job": attempt.job_id,
+            "attempt": attempt.number,
+            "provider": attempt.provider,
+            "account": attempt.account,
+            "since": moment(attempt.uncertain_since),
+            "until": moment(attempt.deadline_at),
+            "then": account.when_uncertain.value if account else None,
+        }
+        for attempt in found
+        for account in [accounts.get((attempt.provider, attempt.account))]
+    ]
+    if as_json:
+        return print_json(rows)
+    for attempt, row in zip(found, rows, strict=True):
+        since, until = ago(attempt.uncertain_since, now), in_about(attempt.deadline_at, now)
+        where = f"{row['provider']}/{row['account']}"
+        console.print(
+            f"{row['job']}  attempt {row['attempt']}  {where}  uncertain since {since}", soft_wrap=True
+        )
+        console.print(f"    {row['then'] or 'settled'} at {until}, unless it is known before", soft_wrap=True)
+    console.print(f"{counted(len(rows), 'uncertain submit')}")
 
 
 def show_job(orchestrator: Orchestrator, job_id: str, as_json: bool, **more: Any) -> None:
@@ -63,7 +111,9 @@ def show_job(orchestrator: Orchestrator, job_id: str, as_json: bool, **more: Any
         if value not in (None, {}, ""):
             table.add_row(Text(name, "bold"), value if isinstance(value, str) else json.dumps(value))
     for attempt in attempts:
-        table.add_row(Text(f"attempt {attempt.pop('number')}", "bold"), json.dumps(attempt))
+        number, since = attempt.pop("number"), attempt.pop("uncertain_since")
+        told = f"uncertain since {since}: " if since else ""
+        table.add_row(Text(f"attempt {number}", "bold"), told + json.dumps(attempt))
     console.print(table)
 
 
@@ -103,10 +153,13 @@ def show_forecast(orchestrator: Orchestrator, batch: str, more: list[int], as_js
 
 def _attempt_view(number: int, row: Any) -> dict[str, Any]:
     opened, closed = row.get("opened"), row.get("closed")
+    since = None if closed or row.get("upstream_id") else row.get("uncertain_since")
     return {
         "number": number,
         "account": row.get("account"),
         "state": row.get("verdict") or row.get("state"),
+        "cost": row.get("fate"),
+        "uncertain_since": moment(float(since)) if since else None,
         "opened_at": moment(float(opened)) if opened else None,
         "closed_at": moment(float(closed)) if closed else None,
         "error": json.loads(row["error"])["message"] if row.get("error") else None,
