@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import retry
 from orchestrator.errors import (
     BadReference,
-    CallbackRefused,
     CollectFailed,
     JobCancelled,
     JobFailed,
+    Malformed,
     ProviderError,
     Stale,
     Uncertain,
@@ -135,28 +135,32 @@ class Flow:
 
         Raises: CallbackRefused where it still cannot be read.
         """
-        return self._hear(entry.provider, Reference(entry.attempt, entry.account), "", entry.body.encode())
+        reference = Reference(entry.attempt, entry.account)
+        return self._hear(entry.provider, reference, "", entry.body.encode(), source="")
 
-    def _hear(self, provider: str, reference: Reference, text: str, raw_body: bytes) -> str:
+    def _hear(
+        self, provider: str, reference: Reference, text: str, raw_body: bytes, source: str = "callbacks"
+    ) -> str:
+        """`source` empty: it came long ago, so that nothing is learned from when it did."""
         translator, note = self.exchange.providers[provider], self.store.journal.note
         try:
             report = self.exchange.read_callback(translator, reference, text, raw_body)
-        except CallbackRefused:
+        except Malformed:
             note(provider, reference, raw_body, "unreadable", self.clock())
             raise
-        word = self._receive(provider, reference, report)
+        word = self._receive(provider, reference, report, source)
         note(provider, reference, raw_body, word, self.clock())
         if word == "mismatch":
             raise BadReference("the body tells of another generation")
         return word
 
-    def _receive(self, provider: str, reference: Reference, report: Report) -> str:
+    def _receive(self, provider: str, reference: Reference, report: Report, source: str) -> str:
         attempt, account, upstream_id = reference.attempt_id, reference.account, report.upstream_id
         record = None if isinstance(report.outcome, Succeeded) else self.store.attempt(attempt)
         if isinstance(report.outcome, Pending):
             return self._progress(provider, attempt, record, report)
         tries = record.tries if record else Tries()
-        return self._settle(attempt, provider, account, report.outcome, tries, upstream_id, "callbacks")
+        return self._settle(attempt, provider, account, report.outcome, tries, upstream_id, source)
 
     def _progress(self, provider: str, attempt: str, record: Attempt | None, report: Report) -> str:
         """A callback before the final one. It may bring the upstream id, if it says itself whose it is."""

@@ -278,7 +278,6 @@ def test_a_parked_callback_that_leads_nowhere_stays_the_one_that_it_is(world, jo
     assert world.store.job(job).state is State.SUBMITTED
 
 
-@pytest.mark.xfail(strict=True, reason="how long it lay in the journal is taken for how long it took")
 def test_how_long_a_generation_took_is_not_learned_from_a_parked_callback(world, job):
     world.hear(f"{job}.1", world.task(f"{job}.1", "SUCCEEDED"))
     world.recover()
@@ -286,7 +285,6 @@ def test_how_long_a_generation_took_is_not_learned_from_a_parked_callback(world,
     assert world.store.durations(f"{FRAMES}/") == []
 
 
-@pytest.mark.xfail(strict=True, reason="ids of the two streams are told apart by nothing")
 def test_an_entry_of_the_journal_is_found_by_its_id_alone(world):
     for n in range(50):
         for word in ("settled", "unknown"):

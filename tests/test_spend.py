@@ -128,7 +128,6 @@ def test_a_refused_generation_that_was_taken_after_all_is_at_risk(store):
     assert booked(store) == Spend(at_risk=1)
 
 
-@pytest.mark.xfail(strict=True, reason="a failed callback does not correct a refund")
 def test_a_refused_generation_that_fails_at_the_provider_is_at_risk(store):
     attempt = begin(store, "j", taken=False)
     fail(store, attempt)
@@ -171,13 +170,11 @@ def test_a_batch_opens_no_more_than_its_cap_pays_for(store):
     assert (store.lanes.paused(), store.lanes.why_paused("autumn")) == ({"batch:autumn"}, "spend")
 
 
-@pytest.mark.xfail(strict=True, reason="sums of binary fractions are compared without tolerance")
 def test_a_cap_of_three_prices_admits_three(store):
     have(store, price=0.1, max_spend=0.3)
     assert admitted(store) == 3
 
 
-@pytest.mark.xfail(strict=True, reason="a refund leaves the batch paused that had no more to spend")
 def test_a_batch_goes_on_where_a_refund_leaves_room_again(store):
     """The account was full, as any may be: that must not end in waiting for a person."""
     store.spend.cap("autumn", 2.0)
@@ -189,7 +186,6 @@ def test_a_batch_goes_on_where_a_refund_leaves_room_again(store):
     assert {message.job_id for message in settled.grants} == {"j", "k"}
 
 
-@pytest.mark.xfail(strict=True, reason="the reason outlives the pause")
 def test_a_batch_that_is_over_is_not_paused_for_anything(store):
     store.spend.cap("autumn", 1.0)
     enqueue(store, "j")

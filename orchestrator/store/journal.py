@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import NotFound
@@ -16,6 +15,7 @@ RECENT, PARKED = f"{PREFIX}callbacks", f"{PREFIX}parked"
 KEPT_RECENT = 2_000
 KEPT_PARKED = 10_000  # of attempts that are not known: what a lost Redis may have to be rebuilt from
 KEPT_BYTES = 64 * 2**10  # of one body
+PARKED_ID = "p"  # the ids of parked ones begin with it: the two streams count by themselves
 TO_PARK = ("unknown", "unreadable")
 
 
@@ -54,18 +54,20 @@ class Journal:
         """The latest first; `parked`: those of attempts that are not known, or that could not be read."""
         key = PARKED if parked else RECENT
         found = self._link.call(lambda: self._link.client.xrevrange(key, count=limit))
-        return [_heard(*entry) for entry in found]
+        return [_heard(place, fields, parked) for place, fields in found]
 
     def entry(self, entry_id: str) -> Heard:
         """Raises: NotFound."""
-        for key in (RECENT, PARKED):
-            if found := self._link.call(partial(self._link.client.xrange, key, entry_id, entry_id)):
-                return _heard(*found[0])
+        parked = entry_id.startswith(PARKED_ID)
+        key, place = PARKED if parked else RECENT, entry_id.removeprefix(PARKED_ID)
+        if found := self._link.call(lambda: self._link.client.xrange(key, place, place)):
+            return _heard(found[0][0], found[0][1], parked)
         raise NotFound(f"no callback {entry_id!r} in the journal, which keeps the latest {KEPT_RECENT}")
 
     def forget_parked(self, entry_id: str) -> None:
-        self._link.call(lambda: self._link.client.xdel(PARKED, entry_id))
+        self._link.call(lambda: self._link.client.xdel(PARKED, entry_id.removeprefix(PARKED_ID)))
 
 
-def _heard(entry_id: str, fields: dict[str, str]) -> Heard:
+def _heard(place: str, fields: dict[str, str], parked: bool) -> Heard:
+    entry_id = f"{PARKED_ID}{place}" if parked else place
     return Heard(id=entry_id, at=float(fields.pop("at")), **fields)

@@ -34,6 +34,7 @@ local function announce_end(id, now, keep_seconds)
     if over >= tonumber(counts[1] or '0') then
       keep_batch(batch, tonumber(counts[3] or '0') > 0 and KEEP_DEAD or keep_seconds)
       redis.call('SREM', PAUSED, 'batch:' .. batch)
+      redis.call('HDEL', batch_key(batch), 'paused')
     end
   end
   keep_job(id, keep_seconds)

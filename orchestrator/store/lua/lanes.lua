@@ -83,6 +83,14 @@ local function pause_batch(batch, why)
   for _, lane in ipairs(redis.call('SMEMBERS', P .. 'lanes-of:' .. batch)) do end_lane(lane) end
 end
 
+local function resume_batch(batch)
+  redis.call('SREM', PAUSED, 'batch:' .. batch)
+  redis.call('HDEL', batch_key(batch), 'paused')
+  for _, lane in ipairs(redis.call('SMEMBERS', P .. 'lanes-of:' .. batch)) do
+    if redis.call('EXISTS', lane_key(lane)) == 1 then begin_lane(lane) end
+  end
+end
+
 -- What one grant costs a lane: more where its tenant has several, less where its weight is higher.
 local function cost_of(pool, lane)
   local tenant = tenant_of(lane)

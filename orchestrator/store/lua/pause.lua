@@ -5,16 +5,13 @@ if ARGV[4] == '1' then
   if kind == 'batch' then pause_batch(name, 'a person') else redis.call('SADD', PAUSED, kind .. ':' .. name) end
   return grants
 end
-redis.call('SREM', PAUSED, kind .. ':' .. name)
 if kind == 'provider' then
+  redis.call('SREM', PAUSED, 'provider:' .. name)
   providers[name] = true
 else
-  redis.call('HDEL', batch_key(name), 'paused')
+  resume_batch(name)
   for _, lane in ipairs(redis.call('SMEMBERS', P .. 'lanes-of:' .. name)) do
-    if redis.call('EXISTS', lane_key(lane)) == 1 then
-      begin_lane(lane)
-      for _, pool in ipairs(pools_of(lane)) do providers[string.match(pool, '^[^/]*')] = true end
-    end
+    for _, pool in ipairs(pools_of(lane)) do providers[string.match(pool, '^[^/]*')] = true end
   end
 end
 for provider in pairs(providers) do fill(provider, now, grants) end

@@ -19,6 +19,9 @@ local grants = {}
 local state = job_field(id, 'state')
 
 if held[1] == 'closed' then
+  if upstream_id ~= '' and redis.call('HGET', attempt_key(attempt), 'fate') == 'refunded' then
+    spend(attempt, 'at_risk')  -- it was taken after all
+  end
   if verdict ~= 'succeeded' or held[5] == 'succeeded' then return {'duplicate', false, {}} end
   -- A success after the attempt was given up: it is paid for, so it is offered to the job.
   redis.call('HSET', attempt_key(attempt), 'verdict', 'succeeded')

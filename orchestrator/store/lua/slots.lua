@@ -258,6 +258,13 @@ local function close(attempt, verdict, now, charged)
   release(attempt, now)
   local fate = fate_of(attempt, verdict, charged)
   if fate then spend(attempt, fate) end
+  if fate == 'refunded' then
+    local spent = redis.call('HMGET', attempt_key(attempt), 'job', 'price')
+    local batch = job_field(spent[1], 'batch') or ''
+    if redis.call('HGET', batch_key(batch), 'paused') == 'spend' and not is_batch_spent(batch, tonumber(spent[2])) then
+      resume_batch(batch)
+    end
+  end
   if not fate or fate == 'refunded' then
     local held = redis.call('HMGET', attempt_key(attempt), 'provider', 'account')
     redis.call('ZREM', day_key(held[1], held[2]), attempt)

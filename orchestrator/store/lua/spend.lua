@@ -2,6 +2,8 @@
 -- committed: begun, and not settled · confirmed: paid for · refunded: the provider did not take it, so it costs
 -- nothing · at_risk: given up without knowing, or failed at the provider, so it may have been paid for.
 
+local CENT = 1e-6  -- sums of binary fractions are compared this closely
+
 local function spend_key(provider, account) return P .. 'spend:' .. provider .. '/' .. account end
 local function spend_of_key(batch) return P .. 'spend-of:' .. batch end
 
@@ -11,12 +13,12 @@ local function price_of(provider, account) return tonumber(account_field(provide
 local function is_spent(provider, account)
   local most = tonumber(account_field(provider, account, 'max_spend') or '0')
   if most <= 0 then return false end
-  return tonumber(redis.call('HGET', spend_key(provider, account), 'cost') or '0') + price_of(provider, account) > most
+  return tonumber(redis.call('HGET', spend_key(provider, account), 'cost') or '0') + price_of(provider, account) > most + CENT
 end
 
 local function is_batch_spent(batch, price)
   local most = batch ~= '' and redis.call('HGET', batch_key(batch), 'max_spend')
-  return most and tonumber(redis.call('HGET', spend_of_key(batch), 'cost') or '0') + price > tonumber(most)
+  return most and tonumber(redis.call('HGET', spend_of_key(batch), 'cost') or '0') + price > tonumber(most) + CENT
 end
 
 -- Says what became of a generation. Safe to call twice; a later word corrects an earlier one.
