@@ -20,8 +20,8 @@ from tests.chaos.run import Pace, run
 SHORT_JOBS, LONG_JOBS, LONG_MINUTES = 250, 2000, 10.0
 SHORT = Pace(busy=14.0, deadline=16.0, patience=120.0)
 SHORT_STORM = 18.0
-BUSY_SHARE, STORM_SHARE = 0.5, 0.6  # of the minutes that a long run may take
-DEADLINE_SECONDS = 40.0
+BUSY_SHARE, STORM_SHARE = 0.38, 0.55  # of the minutes that a long run may take
+DEADLINE_SECONDS = 30.0
 WIDTH = 130
 
 

@@ -52,7 +52,7 @@ def _jobs(case: Case) -> list[Line]:
     counts = Counter(record.state for record in evidence.records.values())
     ended = " + ".join(f"{counts[end]} {end}" for end in ENDS)
     lost = [
-        (wish.number, f"lost: {record.state if record else 'its record is gone'}")
+        (wish.number, f"is still {record.state}" if record else "its record is gone")
         for wish in evidence.plan.wishes
         if (record := evidence.records.get(wish.number)) is None or record.state not in ENDS
     ]

@@ -22,7 +22,6 @@ from tests.chaos.forgery import FORGED_PICTURE, REFUSED, forge
 from tests.chaos.plan import Deed, Plan, Wish
 
 AGAIN_SECONDS = 0.3
-GIVE_UP_SECONDS = 60.0
 
 Action = Callable[[], bool]  # False: try again
 
@@ -43,7 +42,6 @@ class Mischief:
     """Jobs of which we were not told whether they are."""
     refusals: Counter[str] = field(default_factory=Counter)
     accepted_forgeries: list[str] = field(default_factory=list)
-    unsent: int = 0
     broken: str = ""
     _queue: list[tuple[float, int, Action]] = field(default_factory=list)
     _thread: threading.Thread | None = None
@@ -63,17 +61,18 @@ class Mischief:
     def over(self) -> bool:
         return self._thread is not None and not self._thread.is_alive()
 
+    @property
+    def unsent(self) -> int:
+        """How much of it nobody has heard yet."""
+        return len(self._queue)
+
     def _run(self) -> None:
-        give_up_at = self.plan.storm + GIVE_UP_SECONDS
         try:
             while self._queue:
                 at, order, action = heapq.heappop(self._queue)
                 time.sleep(max(0.0, at - self._now()))
                 if not self._heard(action):
-                    if self._now() > give_up_at:
-                        self.unsent += 1
-                    else:
-                        heapq.heappush(self._queue, (self._now() + AGAIN_SECONDS, order, action))
+                    heapq.heappush(self._queue, (self._now() + AGAIN_SECONDS, order, action))
         except Exception:
             self.broken = traceback.format_exc()
 

@@ -35,6 +35,8 @@ LANES = (  # batch, tenant, share
 )
 RATIOS = ("16:9", "1:1")
 PAIRS = (("useapi_frames", "runway"), ("freepik_runway", "useapi_frames"), ("webhook_json", "runway"))
+# Beside its slots: an unanswered submit holds one until the deadline, where nobody calls back.
+LOAD = {"runway": 0.6}
 FORGERIES = (
     "altered reference",
     "stranger's reference",
@@ -139,7 +141,8 @@ def _wish(seed: int, number: int, jobs: int) -> Wish:
 def _asked(dice: random.Random, prompt: str) -> tuple[str | tuple[str, ...], Mapping[str, Any]]:
     if dice.random() < PORTABLE:
         return dice.choice(PAIRS), {"prompt": prompt}
-    place = dice.choices(PLACES, [place.slots for place in PLACES])[0]
+    loads = [place.slots * LOAD.get(place.provider, 1.0) for place in PLACES]
+    place = dice.choices(PLACES, loads)[0]
     provider = place.provider
     if provider == "freepik_runway":
         return provider, {"prompt": prompt, "ratio": "1280:720"}
