@@ -216,7 +216,9 @@ def test_too_many_at_once_are_told() -> None:
 
 UNEXPLAINED = "paid twice (others), unexplained"
 ASKED = "paid twice (useapi_frames, can be asked)"
-LOST = replace(TRY, verdict="lost", fate="at_risk", upstream_id="", closed_at=30.0)
+LOST = replace(
+    TRY, verdict="lost", fate="at_risk", upstream_id="", closed_at=30.0, error='{"kind": "NoOutcome"}'
+)
 AGAIN = replace(TRY, id="j0.2", number=2, upstream_id="g2", granted_at=31.0, opened_at=31.1, closed_at=34.0)
 MADE_AGAIN = replace(MADE, id="g2", created_at=31.2, ended_at=33.9)
 
@@ -229,7 +231,10 @@ def paid_twice(first: Try, generation: Generation = MADE, **changes: Any) -> Evi
 
 def test_a_second_payment_is_explained_by_the_policy_alone() -> None:
     assert not {UNEXPLAINED, ASKED} & off(paid_twice(LOST))
-    assert UNEXPLAINED in off(paid_twice(replace(LOST, verdict="failed")))
+    late = replace(LOST, verdict="succeeded", fate="confirmed", upstream_id="g1")
+    assert not {UNEXPLAINED, ASKED} & off(paid_twice(late))
+    assert UNEXPLAINED in off(paid_twice(replace(late, error="")))
+    assert UNEXPLAINED in off(paid_twice(replace(LOST, error="Unavailable")))
     assert UNEXPLAINED in off(paid_twice(replace(LOST, upstream_id="g1")))
     assert UNEXPLAINED in off(paid_twice(replace(LOST, account="runway-2")))
     assert UNEXPLAINED in off(paid_twice(replace(LOST, closed_at=32.0)))
@@ -243,11 +248,11 @@ def test_a_second_payment_where_the_provider_can_be_asked_is_told() -> None:
 def test_what_failed_or_was_empty_or_stopped_may_be_made_again() -> None:
     for changes in ({"status": "FAILED"}, {"empty": True}, {"status": "DELETED"}):
         assert not {UNEXPLAINED, ASKED} & off(
-            paid_twice(replace(LOST, verdict="failed"), replace(MADE, **changes))
+            paid_twice(replace(LOST, verdict="failed", error="BadOutput"), replace(MADE, **changes))
         )
 
 
 def test_what_was_begun_just_before_redis_was_killed_is_excused() -> None:
-    forgotten = replace(LOST, verdict="failed")
+    forgotten = replace(LOST, verdict="failed", error="Unavailable")
     assert UNEXPLAINED not in off(paid_twice(forgotten, lost_server_at=(11.0,)))
     assert UNEXPLAINED in off(paid_twice(forgotten, lost_server_at=(13.0,)))

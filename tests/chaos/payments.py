@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tests.chaos.evidence import Evidence, Generation, Try
 
+GIVEN_UP = "NoOutcome"
 FSYNC_SECONDS = 2.0  # `appendfsync everysec`: what Redis may lose when it is killed
 
 
@@ -47,17 +48,18 @@ def _lives_or_made_one(generation: Generation, moment: float) -> bool:
 
 
 def _excuse(evidence: Evidence, first: Generation, attempt: Try | None, again_at: float) -> str:
+    """What is known to have happened comes first; what Redis may have forgotten explains only the rest."""
     if first.provider in evidence.free:
         return f"free: {first.provider} did not answer"
+    if first.provider not in evidence.askable and attempt and _was_resubmitted(evidence, attempt, again_at):
+        return f"resubmit: {first.provider} cannot be asked, and the deadline passed"
     if any(0 <= killed - first.created_at <= FSYNC_SECONDS for killed in evidence.lost_server_at):
         return "in the last seconds before Redis was killed (appendfsync everysec)"
-    if attempt is None or first.provider in evidence.askable or attempt.account in evidence.holding:
-        return ""
-    given_up = attempt.verdict == "lost" or (attempt.verdict == "succeeded" and attempt.closed_at <= again_at)
-    if given_up and 0 < attempt.closed_at <= again_at and not _was_known(attempt):
-        return f"resubmit: {first.provider} cannot be asked, and the deadline passed"
     return ""
 
 
-def _was_known(attempt: Try) -> bool:
-    return bool(attempt.upstream_id) and attempt.verdict == "lost"
+def _was_resubmitted(evidence: Evidence, attempt: Try, again_at: float) -> bool:
+    """Whether it was given up unheard of, as its account allows. It may have been heard of since."""
+    given_up = GIVEN_UP in attempt.error  # it stays with a success that came too late
+    unheard = given_up and (attempt.verdict == "succeeded" or not attempt.upstream_id)
+    return unheard and 0 < attempt.closed_at <= again_at and attempt.account not in evidence.holding
