@@ -10,7 +10,7 @@ READY := .venv/ready
 USABLE := $(shell test "$$(cat $(READY) 2>/dev/null)" = "$$(pwd -P)" && \
 	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes)
 
-.PHONY: help demo bench test hostile audit lint format lock clean
+.PHONY: help demo bench chaos hostile audit test lint format lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -21,6 +21,9 @@ demo: $(READY) ## run the main job for real, on this machine alone (ARGS="--exit
 
 bench: $(READY) ## measure the product on this machine (ARGS="slots --jobs 200"; --help lists them)
 	@$(BIN)/python -m bench $(ARGS)
+
+chaos: $(READY) ## break everything for 10 minutes, then account for every job (ARGS="--short", "--seed 7")
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 test: lint ## every check, then the tests (ARGS goes to pytest)
 	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(ARGS)

@@ -134,7 +134,7 @@ class Exchange:
             outcome = _read_report(provider, reply.body).outcome
         except OrchestratorError as error:
             logger.warning("poll.unanswered account=%s error=%s", account.name, error)
-            return Pending()
+            return Pending(heard=False)
         warn_of_unknown_word(provider, outcome)
         return outcome
 

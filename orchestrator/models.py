@@ -196,6 +196,7 @@ class Pending:
     word: str = ""
     progress: float | None = None  # 0 to 1
     known: bool = True  # False: a word we have no translation for
+    heard: bool = True  # False: the provider can be asked, and did not answer
 
 
 @dataclass(frozen=True)

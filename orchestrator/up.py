@@ -88,7 +88,7 @@ def _watch(stack: Stack, console: Console) -> None:
     restarts: list[float] = []
     while True:
         time.sleep(LOOK_SECONDS)
-        for ended in stack.poll():
+        for ended in sorted(stack.poll(), key=lambda each: each.name != "valkey"):  # the rest needs it
             restarts = [moment for moment in restarts if moment > time.monotonic() - 60] + [time.monotonic()]
             console.print(
                 f"{ended.name} ended with code {ended.exit_code}; starting it again.", style="yellow"

@@ -21,6 +21,7 @@ LEARN_SECONDS = 3.0  # how long what was learned is used before it is learned an
 NET_SHARE, NET_FACTOR, NET_SECONDS = 0.95, 1.2, 1.0  # where a callback is expected: first poll after these
 MISSING, MISSING_NO_MORE = 0.5, 0.25  # share of callbacks that never came, to poll instead and to stop that
 ASKED_JUST_NOW = 0.9  # of the least time between two polls
+UNHEARD_SECONDS = 600.0  # beyond its deadline, an attempt is not lost while the provider does not answer
 OVERHEAD_SECONDS = 0.1  # from a poll's answer to the next submit's arrival, about
 
 
@@ -56,6 +57,8 @@ class Watch:
         if account:
             outcome = self._ask(account, attempt) if attempt.upstream_id else self._search(account, attempt)
         if isinstance(outcome, Pending) and self.clock() >= attempt.deadline_at:
+            if not outcome.heard and self.clock() < attempt.deadline_at + UNHEARD_SECONDS:
+                return outcome  # what cannot be asked just now is not lost yet: it may have been paid for
             holds = account is not None and account.when_uncertain is WhenUncertain.HOLD
             return Lost(held=holds and not attempt.upstream_id)
         return outcome
@@ -83,11 +86,11 @@ class Watch:
     def _ask(self, account: Account, attempt: Attempt) -> Outcome:
         now, floor = self.clock(), self.exchange.min_poll_seconds(account)
         if attempt.looked_at and now - attempt.looked_at < ASKED_JUST_NOW * floor:
-            return Pending()  # somebody else did, and said when to look again
+            return Pending(heard=False)  # somebody else did, and said when to look again
         if wait := self._wait_for_turn(account, now):
             # Spread out, so that those that wait for the pace do not come back all at once.
             self.store.look_again(attempt.id, now, now + max(wait, floor) * (1 + self.dice()))
-            return Pending()
+            return Pending(heard=False)
         outcome = self.exchange.ask(account, str(attempt.upstream_id))
         if isinstance(outcome, Pending):
             now = self.clock()
@@ -117,6 +120,8 @@ class Watch:
         answered, upstream_id = self.exchange.search(account, attempt.id)
         if upstream_id:
             self.submitted(attempt.id, account, attempt.timing, upstream_id)
+            if self.clock() >= attempt.deadline_at:
+                return self.exchange.ask(account, upstream_id)
         elif answered and attempt.denied + 1 >= len(SEARCH_SECONDS):
             return Failed(Unavailable("the submit failed, and the provider knows nothing of it"))
         else:
@@ -124,7 +129,7 @@ class Watch:
             wait = SEARCH_SECONDS[min(denied, len(SEARCH_SECONDS) - 1)]
             now = self.clock()
             self.store.look_again(attempt.id, now, now + wait, "denied" if answered else "")
-        return Pending()
+        return Pending(heard=answered)
 
     def _next_poll_seconds(self, account: Account, timing: str, waited: float) -> float:
         floor = self.exchange.min_poll_seconds(account)

@@ -705,6 +705,35 @@ def test_stats_tell_how_fast_a_freed_slot_of_a_full_account_is_filled(sim: Sim) 
     assert 0 < stats["refill_p50_ms"] <= stats["refill_p95_ms"] < 2000 * GENERATION
 
 
+def test_tasks_are_all_that_was_accepted_of_us(sim: Sim) -> None:
+    begun = time.time()
+    sim.ended(sim.accepted("a lake [failed]"))
+    stopped = sim.accepted("a hill [forever]")
+    sim.call("DELETE", f"/tasks/{stopped['taskId']}")
+    sim.with_callback("a wood [forever] [empty]")
+    sim.control(foreign={"email": EMAIL, "seconds": 500})
+    sim.create("a lake [credits]")
+    tasks = sim.call("GET", "/__tasks__").json()["tasks"]
+    assert [(task["prompt"], task["status"], task["empty"]) for task in tasks] == [
+        ("a lake [failed]", "FAILED", False),
+        ("a hill [forever]", "DELETED", False),
+        ("a wood [forever] [empty]", "RUNNING", True),
+    ]
+    assert stopped["taskId"].endswith(tasks[1]["id"]) and tasks[1]["account"] == EMAIL
+    assert tasks[2]["reply_url"] == sim.receiver.url and tasks[2]["ended_at"] is None
+    assert begun <= tasks[0]["created_at"] < tasks[0]["ended_at"] <= time.time()
+    sim.call("POST", "/__reset__")
+    assert sim.call("GET", "/__tasks__").json() == {"tasks": []}
+
+
+def test_stats_tell_what_was_staged_with_callbacks(sim: Sim) -> None:
+    for markers in ("[lost]", "[double] [out-of-order]", "[early]", ""):
+        sim.with_callback(f"a lake {markers}")
+    sim.ended(sim.accepted("a lake [double] [lost]"))  # asks for no callback
+    expected = {"lost": 1, "double": 1, "out-of-order": 1, "early": 1}
+    eventually(lambda: sim.stats()["staged"] == expected)
+
+
 def test_reset_forgets_everything(sim: Sim) -> None:
     reference, task = sim.with_callback("a lake [slow] [failed:1]")
     sim.accepted("a lake", email="b@example.com")

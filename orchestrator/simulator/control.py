@@ -13,11 +13,13 @@ from orchestrator.simulator.api import Api, reply
 from orchestrator.simulator.apis.freepik_runway import FreepikRunway
 from orchestrator.simulator.contender import Contender
 from orchestrator.simulator.engine import Engine, Trouble
+from orchestrator.simulator.markers import Marker
+from orchestrator.simulator.model import Task
 from orchestrator.simulator.tally import add_up
 
 
 class Control:
-    """Serves `/__stats__`, `/__reset__` and `/__control__`."""
+    """Serves `/__stats__`, `/__tasks__`, `/__reset__` and `/__control__`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -28,6 +30,7 @@ class Control:
         routes = Blueprint("control", __name__)
         routes.before_request(_refuse_strangers)
         routes.add_url_rule("/__stats__", "stats", self.stats, methods=["GET"])
+        routes.add_url_rule("/__tasks__", "tasks", self.tasks, methods=["GET"])
         routes.add_url_rule("/__reset__", "reset", self.reset, methods=["POST"])
         routes.add_url_rule("/__control__", "control", self.control, methods=["POST"])
         return routes
@@ -39,6 +42,10 @@ class Control:
         return reply(
             {"now": now, "total": total, "apis": {name: _figures([apis[name]], now) for name in apis}}
         )
+
+    def tasks(self) -> Response:
+        """Every task that was accepted of us, oldest first: what we would be charged for."""
+        return reply({"tasks": [_entry(task) for task in self._engine.accepted]})
 
     def reset(self) -> Response:
         """Back to the state after the start. Safe to call twice."""
@@ -136,6 +143,22 @@ def _figures(apis: Sequence[Api], now: float) -> dict[str, object]:
     ours = tally.busy_seconds + sum(api.open_seconds(now) for api in apis)
     foreign = tally.foreign_busy_seconds + sum(api.open_seconds(now, foreign=True) for api in apis)
     return {**tally.view(), "held_seconds": {"ours": round(ours, 3), "foreign": round(foreign, 3)}}
+
+
+def _entry(task: Task) -> dict[str, object]:
+    """Moments are unix seconds; None: not yet. `empty`: it succeeds without a picture."""
+    return {
+        "id": task.id,
+        "api": task.order.api.name,
+        "account": task.account.email,
+        "prompt": task.order.prompt,
+        "reply_url": task.order.reply_url,
+        "created_at": task.created_at,
+        "ended_at": task.ended_at,
+        "status": task.status,
+        "reason": task.reason,
+        "empty": Marker.EMPTY in task.markers,
+    }
 
 
 def _trouble(wish: Mapping[str, object]) -> Trouble:

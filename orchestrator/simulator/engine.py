@@ -30,6 +30,7 @@ REFUSALS = {
     Marker.BROKEN: ("596", 596),
     Marker.UNAVAILABLE_REFUSED: ("5xx", 503),
 }
+STAGED = (Marker.DOUBLE, Marker.EARLY, Marker.OUT_OF_ORDER)  # what becomes of a final callback
 REASONS = {Marker.MODERATED: "SAFETY.INPUT.TEXT", Marker.FAILED: "INTERNAL.BAD_OUTPUT.CODE01"}
 
 
@@ -67,6 +68,7 @@ class Engine:
         self.timers.clear()
         self.courier.clear()
         self._submissions: dict[tuple[str, str], int] = {}
+        self.accepted: deque[Task] = deque(maxlen=KEPT_ENDED_TASKS)  # those that a client deleted included
         self._ended: deque[Task] = deque()
         self.create_trouble = Trouble(0, 0)
         self.poll_trouble = Trouble(0, 0)
@@ -179,6 +181,7 @@ class Engine:
         )
         order.api.tasks[task.id] = task
         if not order.foreign:
+            self.accepted.append(task)
             task.tally.count_accepted(order.prompt, order.reply_ref, task.created_at)
         if len(account.held) >= task.limit and order.api.queues_overflow and not order.foreign:
             account.waiting[task.id] = task
@@ -230,8 +233,11 @@ class Engine:
         ended_at = self._free(task, "FAILED" if task.reason else "SUCCEEDED")
         self._forget_the_oldest(task)
         if not self._calls_back(task):
-            task.tally.callbacks_lost += bool(task.order.reply_url) and Marker.LOST in task.markers
+            if task.order.reply_url and Marker.LOST in task.markers:
+                task.tally.callbacks_lost += 1
+                task.tally.staged[Marker.LOST.value] += 1
             return []
+        task.tally.staged.update(marker.value for marker in STAGED if marker in task.markers)
         late = Snapshot(task, Phase.RUNNING, LATE_PROGRESS, ended_at)
         delivery = Delivery(task.at(ended_at), late if Marker.OUT_OF_ORDER in task.markers else None)
         return [delivery] * (2 if Marker.DOUBLE in task.markers else 1)
@@ -240,6 +246,7 @@ class Engine:
         """The unix moment at which the slot became free."""
         account = task.account
         now = task.ended_at = time.time()
+        task.status = status
         if task.id in account.held and len(account.held) >= task.limit:
             account.freed_at = time.monotonic()
         for place in (account.held, account.running, account.waiting):

@@ -103,6 +103,8 @@ class Task:
     answer_status: int | None = None
     """The error to answer with although the task was accepted."""
     ended_at: float | None = None
+    status: str = "RUNNING"
+    """SUCCEEDED, FAILED, or DELETED where a client stopped it, once it has ended."""
     reason: str | None = None
     tracked: bool = True
 

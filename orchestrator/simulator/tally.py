@@ -51,6 +51,8 @@ class Tally:
     """Ends by e-mail, foreign tasks included: each freed a slot."""
     spoiled: Counter[str] = field(default_factory=Counter)
     """Accepted, but the reply was an error or never came."""
+    staged: Counter[str] = field(default_factory=Counter)
+    """Final callbacks that a marker had withheld, doubled, sent early or out of order."""
     max_concurrent: dict[str, int] = field(default_factory=dict)
     refills: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_REFILLS))
     """Seconds from the end that freed a slot of a full account to the next accepted task there."""
@@ -114,7 +116,7 @@ def add_up(tallies: Sequence[Tally]) -> Tally:
     """One tally for all; of an account known to two APIs the higher peak is kept."""
     total = Tally()
     for tally in tallies:
-        for name in ("tasks", "refused", "spoiled", "ended_by_account"):
+        for name in ("tasks", "refused", "spoiled", "staged", "ended_by_account"):
             getattr(total, name).update(getattr(tally, name))
         for email, kinds in tally.refused_by_account.items():
             total.refused_by_account.setdefault(email, Counter()).update(kinds)

@@ -6,5 +6,7 @@ if ARGV[4] ~= '' then
   redis.call('HSET', attempt_key(ARGV[1]), 'looked', ARGV[2])
   count(held[3], ARGV[4])
 end
-redis.call('ZADD', DUE, math.min(tonumber(ARGV[3]), tonumber(held[4])), 'job:' .. held[2])
+local due_at, deadline = tonumber(ARGV[3]), tonumber(held[4])
+if deadline > tonumber(ARGV[2]) then due_at = math.min(due_at, deadline) end
+redis.call('ZADD', DUE, due_at, 'job:' .. held[2])
 return 1
