@@ -464,7 +464,7 @@ def test_of_several_providers_any_will_do(environment, monkeypatch, tmp_path, ru
         views = [told("status", job_id) for job_id in ids]
         assert {view["provider"] for view in views[:2]} == {FRAMES, "runway"}  # a slot of each
         assert "waits_for" not in views[0]
-        assert (views[2]["waits_for"], views[2]["tenant"]) == ([FRAMES, "runway"], "acme")
+        assert (views[2]["waits_for"], views[2]["tenant"]) == (["runway", FRAMES], "acme")
         assert told("explain", ids[2])["before"] == 0
         assert told("forecast", "autumn")["slots"] == 2
         assert "not measured yet" in run("forecast", "autumn")

@@ -13,10 +13,10 @@ from orchestrator.errors import ConfigurationError, OrchestratorError, ProviderE
 from orchestrator.models import Secret, State
 
 PROVIDER_FAMILIES = {
-    "Transient": {"Unavailable", "Unreachable", "BadOutput"},
+    "Transient": {"Unavailable", "Unreachable", "BadOutput", "NoOutcome"},
     "Busy": {"AccountFull", "TooMany"},
     "AccountError": {"Unauthorized", "OutOfCredit", "QuotaSpent", "Broken"},
-    "Rejected": {"Invalid", "Moderated", "Unsupported"},
+    "Rejected": {"Invalid", "Moderated", "Unsupported", "Held"},
     "Uncertain": set(),
 }
 

@@ -246,8 +246,9 @@ def test_files_of_others_are_left_alone(world, job, tmp_path):
     world.picture("doctor", uuid.uuid4().hex)
     world.picture("jobs", "x-1")
     world.picture("jobs", f"{job}-0")
-    world.picture("jobs/deeper", f"{job}-1")
-    world.picture("_hidden", f"{job}-1")
+    for folder in ("jobs/deeper", "_hidden"):
+        (tmp_path / "pictures" / folder).mkdir()
+        (tmp_path / "pictures" / folder / f"{job}-1.png").write_bytes(PNG)
     (tmp_path / "pictures" / "jobs" / f"{job}-1.txt").write_text("no picture")
     (tmp_path / "pictures" / f"{job}-1.png").write_bytes(PNG)
     assert world.recover() == (0, 0, 0, 0)

@@ -620,7 +620,7 @@ def exchange(upstream: FakeUpstream, **more: Any) -> Exchange:
     ],
 )
 def test_trouble_in_polling_says_nothing_of_the_task(answer):
-    assert exchange(FakeUpstream(answer)).ask(account(), TASK_ID) == Pending()
+    assert exchange(FakeUpstream(answer)).ask(account(), TASK_ID) == Pending(heard=False)
 
 
 @pytest.mark.parametrize("status", [204, 404])

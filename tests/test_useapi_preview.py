@@ -128,7 +128,7 @@ def exchange_of(*accounts: Account) -> Exchange:
 )
 def test_it_is_refused_with_what_replaces_it(accounts):
     with pytest.raises(Unsupported) as refused:
-        new_job(exchange_of(*accounts), "j1", "useapi_preview", {**PROMPT, "style": "anime"}, {})
+        new_job(exchange_of(*accounts), "j1", "useapi_preview", {**PROMPT, "style": "anime"}, {}, 0.0)
     told = str(refused.value)
     assert "Runway retired this endpoint in September 2025" in told
     assert PREVIEW.docs_url in told
@@ -139,17 +139,17 @@ def test_it_is_refused_with_what_replaces_it(accounts):
 
 def test_faults_of_the_parameters_come_first():
     with pytest.raises(Invalid, match="seed = 0"):
-        new_job(exchange_of(), "j1", "useapi_preview", {**PROMPT, "seed": 0}, {})
+        new_job(exchange_of(), "j1", "useapi_preview", {**PROMPT, "seed": 0}, {}, 0.0)
 
 
 def test_other_providers_still_need_an_account():
     with pytest.raises(ConfigurationError, match="no account of useapi_frames: add one"):
-        new_job(exchange_of(ALLOWED), "j1", "useapi_frames", PROMPT, {})
+        new_job(exchange_of(ALLOWED), "j1", "useapi_frames", PROMPT, {}, 0.0)
 
 
 def test_an_account_that_allows_it_runs_it():
     made = new_job(
-        exchange_of(account("a"), account("b", allow_retired=True)), "j1", "useapi_preview", PROMPT, {}
+        exchange_of(account("a"), account("b", allow_retired=True)), "j1", "useapi_preview", PROMPT, {}, 0.0
     )
     assert (made.provider, made.account) == ("useapi_preview", "")
 
@@ -157,9 +157,9 @@ def test_an_account_that_allows_it_runs_it():
 def test_a_job_of_an_e_mail_goes_only_to_an_account_that_allows_it():
     accounts = (account("a", email=EMAIL), account("b", email="other@example.com", allow_retired=True))
     with pytest.raises(Invalid, match="no account of useapi_preview has this allow_retired and email"):
-        new_job(exchange_of(*accounts), "j1", "useapi_preview", {**PROMPT, "email": EMAIL}, {})
+        new_job(exchange_of(*accounts), "j1", "useapi_preview", {**PROMPT, "email": EMAIL}, {}, 0.0)
     made = new_job(
-        exchange_of(*accounts), "j1", "useapi_preview", {**PROMPT, "email": "other@example.com"}, {}
+        exchange_of(*accounts), "j1", "useapi_preview", {**PROMPT, "email": "other@example.com"}, {}, 0.0
     )
     assert made.account == "b"
 

@@ -58,7 +58,8 @@ def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         for n in range(JOBS // MAX_JOBS)
     )
     # No poll and no deadline: what moves here is moved by callbacks.
-    text = re.sub(r"(net|timeout|deadline)_seconds = \d+", r"\1_seconds = 300", "".join(rows))
+    text = re.sub(r"(net|timeout)_seconds = \d+", r"\1_seconds = 300", "".join(rows))
+    text = re.sub(r"deadline_seconds = \d+", "deadline_seconds = 600", text)
     path.write_text(text, encoding="utf-8")
     with made:
         yield made
