@@ -529,5 +529,5 @@ class Schedule(RuleBasedStateMachine):
 def test_no_schedule_overfills_an_account_forgets_a_job_or_leaves_a_slot_idle(server, raw):
     run_state_machine_as_test(
         lambda: Schedule(server.url, raw),
-        settings=settings(max_examples=80, stateful_step_count=60, deadline=None, derandomize=True),
+        settings=settings(max_examples=60, stateful_step_count=60, deadline=None, derandomize=True),
     )
