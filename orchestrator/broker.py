@@ -33,6 +33,7 @@ REASON = "job_reason"  # header of a refused job
 TICK_SECONDS = 1.0
 RESULT_SECONDS = 7 * 86_400  # longer than the longest wait of a chord
 WORKER_THREADS = 32
+SOCKET_SECONDS, CONNECT_SECONDS = 15.0, 5.0
 SHOWN_CHARACTERS = 80
 
 logger = logging.getLogger(__name__)
@@ -53,11 +54,26 @@ def make_app(broker_url: str, result_url: str) -> Celery:
         result_backend_thread_safe=True,
         redis_socket_keepalive=True,
         redis_backend_health_check_interval=30,
+        # A server that vanished without a word must not hold a thread for the default 120 s.
+        redis_socket_timeout=SOCKET_SECONDS,
+        redis_socket_connect_timeout=CONNECT_SECONDS,
         broker_connection_retry_on_startup=True,
-        broker_transport_options={"health_check_interval": 30, "socket_keepalive": True},
+        broker_connection_max_retries=None,  # for ever: the default gives up after 100 tries
+        # A server that is full or read-only answers with an error: the consumer is to come back, not to end.
+        broker_channel_error_retry=True,
+        broker_transport_options={
+            "health_check_interval": 30,
+            "socket_keepalive": True,
+            # Without it a publish waits for ever on a dead connection (kombu.transport.redis).
+            "socket_timeout": SOCKET_SECONDS,
+            "socket_connect_timeout": CONNECT_SECONDS,
+        },
         worker_pool="threads",
         worker_concurrency=WORKER_THREADS,
         worker_prefetch_multiplier=2,
+        # What runs goes on over a lost connection: a POST that is cut off is an uncertain one.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_enable_prefetch_count_reduction=False,  # after a reconnect it would take less than it can do
         worker_send_task_events=True,
         worker_hijack_root_logger=False,
         # The default scheduler keeps a file, which a killed ticker may leave unreadable for the next.

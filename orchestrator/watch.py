@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from orchestrator import pace
@@ -120,9 +120,8 @@ class Watch:
         answered, upstream_id = self.exchange.search(account, attempt.id)
         if upstream_id:
             self.submitted(attempt.id, account, attempt.timing, upstream_id)
-            if self.clock() >= attempt.deadline_at:
-                return self.exchange.ask(account, upstream_id)
-        elif answered and attempt.denied + 1 >= len(SEARCH_SECONDS):
+            return self._ask(account, replace(attempt, upstream_id=upstream_id))  # it may be over long since
+        if answered and attempt.denied + 1 >= len(SEARCH_SECONDS):
             return Failed(Unavailable("the submit failed, and the provider knows nothing of it"))
         else:
             denied = attempt.denied + (1 if answered else 0)

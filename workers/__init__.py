@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from workers import watchdog as watchdog  # by its signals
 from workers.tasks import app, generate
 
 __all__ = ["app", "generate"]

@@ -84,6 +84,8 @@ class Generate(Task):  # type: ignore[misc]
     typing = False
     throws = (JobFailed, JobCancelled, OrchestratorError)
     acks_late = True
+    # A prefork child that dies is no end of the task: Celery's Request.on_failure would store a failure.
+    reject_on_worker_lost = True
 
     def apply_async(
         self,
@@ -184,6 +186,7 @@ class Generate(Task):  # type: ignore[misc]
 
     def _finish(self) -> _Shown:
         job_id = self.request.id
+        self._leave_if_kept(job_id)
         try:
             result = flow.finish(job_id)
         except JobCancelled as error:
@@ -194,6 +197,17 @@ class Generate(Task):  # type: ignore[misc]
         if result is None:
             raise Ignore("finished elsewhere, or later")
         return _Shown(result)
+
+    def _leave_if_kept(self, job_id: str) -> None:
+        """Where Celery has the result, what the job is linked to was sent: what came after is made up for."""
+        known = self.backend.get_task_meta(job_id, cache=False)
+        if known["status"] != states.SUCCESS:
+            return
+        if self.request.chord:
+            self.backend.on_chord_part_return(self.request, states.SUCCESS, known["result"])
+        self.send_event("task-succeeded", result=repr(_Shown(known["result"])), runtime=0)
+        flow.end(job_id, known["result"])
+        raise Ignore("finished before")
 
 
 def _asked(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:

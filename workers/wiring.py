@@ -9,14 +9,32 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from celery.signals import after_setup_logger
+from celery.signals import after_setup_logger, celeryd_after_setup
+from kombu.transport.redis import Transport
 
+from orchestrator.broker import QUEUES
 from orchestrator.build import Built
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.start import PATIENCE_SECONDS, started
 
 # One line per task is ours to write; Celery's own would come three times for each job.
 QUIET_LOGGERS = ("celery.app.trace", "celery.worker.strategy", "celery.beat", "urllib3")
+
+# What a killed worker had taken is taken back in seconds, where the defaults take an hour. The keys are ours:
+# every worker of this Redis takes back what it finds under the default ones, when it thinks that it is time.
+TAKEN_BACK_SOON = {
+    "visibility_timeout": 15,
+    "unacked_restore_interval": 5,
+    "unacked_restore_throttle": 1,
+    "unacked_key": "orchestrator.unacked",
+    "unacked_index_key": "orchestrator.unacked_index",
+    "unacked_mutex_key": "orchestrator.unacked_mutex",
+}
+
+
+# Acknowledging a message, or giving it back, on a connection that is gone: kombu 5.7 looks for the address in
+# what is None by then, and the worker ends of it. It is a lost connection, as KeyError is to kombu already.
+Transport.connection_errors += (AttributeError,)
 
 
 @cache
@@ -37,3 +55,10 @@ def built() -> Built:
 def quieten(**_: Any) -> None:
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def take_back_soon(instance: Any, conf: Any, **_: Any) -> None:
+    """Only for a worker of our queues alone: other people's tasks may not bear to be delivered twice."""
+    if set(instance.app.amqp.queues.consume_from) <= set(QUEUES):
+        conf.broker_transport_options = {**conf.broker_transport_options, **TAKEN_BACK_SOON}

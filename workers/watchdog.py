@@ -1,0 +1,82 @@
+"""A worker that is connected and yet is brought nothing ends itself, for its supervisor to start it again.
+
+After a reconnect a Celery worker may live on and consume nothing: celery #8030, #8091, #10302.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import Any
+
+from celery import Celery
+from celery.signals import task_received, worker_ready
+from celery.worker import state
+from kombu.exceptions import ChannelError
+
+EXIT_CODE = 75  # EX_TEMPFAIL: start it again
+LOOK_SECONDS = 5.0
+LOOKS = 9  # above the 30 s for which Celery may wait between two tries to reconnect
+STOP_SECONDS = 20.0  # what runs may end for so long
+
+logger = logging.getLogger("orchestrator")
+
+
+class Watchdog:
+    """Looks every few seconds whether messages wait while none is brought.
+
+    Looks are counted, not seconds: a machine that slept was not silent.
+    """
+
+    def __init__(self, app: Celery, threads: int) -> None:
+        self._app, self._threads = app, threads
+        self._received = threading.Event()
+        self._silent = 0
+
+    def hear(self, **_: Any) -> None:
+        self._received.set()
+
+    def look(self) -> bool:
+        """Whether the worker has been silent for too long."""
+        silent = (
+            not self._received.is_set() and len(state.reserved_requests) < self._threads and self._waits()
+        )
+        self._received.clear()
+        self._silent = self._silent + 1 if silent else 0
+        return self._silent >= LOOKS
+
+    def watch(self) -> None:
+        """Looks until the worker ends, or ends it."""
+        pause = threading.Event()
+        while not pause.wait(LOOK_SECONDS):
+            state.maybe_shutdown()  # raises where the worker is ending, which ends this thread
+            if self.look():
+                break
+        logger.critical("worker.silent: messages wait, and none was brought to it; ending for a new start")
+        state.should_stop = EXIT_CODE
+        pause.wait(STOP_SECONDS)
+        os._exit(EXIT_CODE)  # not even its loop runs
+
+    def _waits(self) -> bool:
+        """Whether a queue that this worker is to consume holds messages; False where the broker is away."""
+        try:
+            with self._app.connection_or_acquire() as connection, connection.channel() as channel:
+                return any(_holds(channel, name) for name in self._app.amqp.queues.consume_from)
+        except Exception as error:  # whatever it is, it is no silence of the worker
+            logger.debug("watchdog.unanswered error=%s", type(error).__name__)
+            return False
+
+
+def _holds(channel: Any, queue: str) -> bool:
+    try:
+        return bool(channel.queue_declare(queue=queue, passive=True).message_count)
+    except ChannelError:  # on Redis an empty queue does not exist
+        return False
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def start(sender: Any, **_: Any) -> None:
+    watchdog = Watchdog(sender.app, sender.pool.num_processes)
+    task_received.connect(watchdog.hear, weak=False)
+    threading.Thread(target=watchdog.watch, name="watchdog", daemon=True).start()
