@@ -35,6 +35,7 @@ def show_bill(bill: Bill, first_day: int, as_json: bool) -> None:
         ]
         return print_json({"accounts": accounts, **_totals(bill)})
     table = Table("account", "day", *COLUMNS, title="Generations", title_justify="left")
+    table.columns[1].no_wrap = True
     for line in bill.lines:
         name = f"{line.provider}/{line.account}"
         for day, spend in line.by_day.items():
