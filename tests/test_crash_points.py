@@ -49,9 +49,7 @@ COMMANDS = Commands(
         "--without-gossip",
     ),
     ticker=(*CELERY, "beat", "--pidfile="),
-    receiver=tuple(
-        "tests.crashing:receiver" if word == "webhooks.wsgi:app" else word for word in Commands().receiver
-    ),
+    receiver=(*Commands().receiver, "tests.crashing:receiver"),
 )
 NOT_ASKABLE = """
 [[accounts]]
