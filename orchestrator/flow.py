@@ -19,6 +19,7 @@ from orchestrator.errors import (
     Malformed,
     ProviderError,
     Stale,
+    Unavailable,
     Uncertain,
 )
 from orchestrator.models import (
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from orchestrator.watch import Watch
 
 POLLS_PER_MESSAGE = 50
+SUBMIT_WITHIN_SECONDS = 10.0  # of being opened: later, the attempt may have been searched for and given up
 MAX_ATTEMPTS = 5  # where the account, which would say, is not known here
 
 logger = logging.getLogger("orchestrator")
@@ -82,7 +84,8 @@ class Flow:
     ) -> None:
         """Open the granted attempt and make its POST; `on_open` is called between the two."""
         attempt = attempt_id(job_id, number)
-        opened = self.store.open(attempt, self.clock(), self.exchange.content(provider, parameters))
+        opened_at = self.clock()
+        opened = self.store.open(attempt, opened_at, self.exchange.content(provider, parameters))
         if opened is None:
             return
         if opened.refused:
@@ -93,6 +96,10 @@ class Flow:
         except Exception as error:  # what is shown of a job must not stop it
             logger.warning("attempt.not_shown attempt=%s error=%s", attempt, type(error).__name__)
         _log("attempt.opened", attempt=attempt, account=opened.account)
+        if self.clock() - opened_at > SUBMIT_WITHIN_SECONDS:
+            late = Failed(Unavailable("the worker stood still before the submit"))
+            self._settle(attempt, provider, opened.account, late, opened.tries)
+            return
         self._post(attempt, provider, opened)
 
     def _post(self, attempt: str, provider: str, opened: Opened) -> None:

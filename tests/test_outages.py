@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from orchestrator import Orchestrator
-from orchestrator.errors import StoreUnavailable
+from orchestrator.errors import StoreUnavailable, Unreachable
 from orchestrator.intake import new_job
-from orchestrator.models import State
+from orchestrator.models import State, Tries
+from orchestrator.store.jobs import Opened, Settled
 
 FRAMES = "useapi_frames"
 PATIENCE = 60.0
@@ -127,3 +128,27 @@ def test_poll_that_fails_does_not_hold_up_the_others():
     at_their_moments(flow, [("bad", now), ("good", now), ("later", now + 0.2)], until=now + 5)
     assert sorted(set(asked)) == ["bad", "good", "later"]
     assert (asked.count("bad"), asked.count("good"), asked.count("later")) == (1, 3, 3)
+
+
+def test_attempt_that_was_opened_long_ago_is_not_submitted(orchestrator):
+    """Its worker stood still in between; it may have been searched for, not found, and begun again by now."""
+    late = 0.0
+
+    def stand_still() -> None:
+        nonlocal late
+        late = 120.0
+
+    def send(request: Any, timeout_seconds: float) -> Any:
+        posts.append(request.url)
+        raise Unreachable("no connection")
+
+    posts: list[str] = []
+    opened = Opened("studio-1", {"text_prompt": "a"}, Tries(), max_jobs=5, refused=False)
+    stalled = replace(
+        orchestrator.flow,
+        store=SimpleNamespace(open=lambda *_: opened, settle=lambda *_, **__: Settled("settled", None, ())),
+        exchange=replace(orchestrator.flow.exchange, upstream=SimpleNamespace(send=send)),
+        clock=lambda: time.time() + late,
+    )
+    stalled.submit(FRAMES, str(uuid.uuid4()), 1, {"text_prompt": "a"}, on_open=stand_still)
+    assert posts == []
