@@ -191,11 +191,11 @@ def one(name: str) -> dict[str, Any]:
 
 
 def submitted(orchestrator: Orchestrator, job_id: str) -> dict[str, str]:
-    """The record of the job's first attempt, once the provider has it."""
+    """The record of the job's attempt that the provider has; on a slow machine it need not be the first."""
 
     def read() -> dict[str, str] | None:
         rows = orchestrator.flow.store.attempts(orchestrator.job(job_id).record)
-        return dict(rows[0]) if rows and rows[0].get("state") == "submitted" else None
+        return next((dict(row) for row in rows if row.get("state") == "submitted"), None)
 
     found: dict[str, str] = eventually(read, "submitted")
     return found
