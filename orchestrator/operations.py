@@ -166,7 +166,7 @@ class Operations:
 
     def spent(self, batch: str) -> tuple[float, float] | None:
         """What a batch that its spend cap holds has cost at most, and the cap; None where no cap holds it."""
-        if f"batch:{batch}" not in self.store.lanes.paused() or self.store.lanes.why_paused(batch) != "spend":
+        if self.store.lanes.why_paused(batch) != "spend":
             return None
         return self.store.spend.cost(batch), self.store.batch(batch).get("max_spend", 0.0)
 

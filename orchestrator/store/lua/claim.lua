@@ -18,7 +18,7 @@ end
 local function claim_queued(id)
   local attempt = last_attempt(id)
   local granted = redis.call('HGET', attempt_key(attempt), 'state') == 'granted'
-  for _, provider in ipairs(providers_of(id)) do providers[provider] = true end
+  add_providers_of(id, providers)
   if has_expired(id, now) then
     if granted then close(attempt, 'expired', now) end
     expire(id)
@@ -59,5 +59,5 @@ for i = 1, #due, 2 do
   local kind, id = string.match(due[i], '^(%a+):(.*)$')
   claim(kind, id, tonumber(due[i + 1]))
 end
-for provider in pairs(providers) do fill(provider, now, grants) end
+fill_all(providers, now, grants)
 return {claimed, submits, finishes, looks, grants}

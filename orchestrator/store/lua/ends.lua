@@ -1,4 +1,4 @@
--- How a job ends, and what is kept of it. Part of every step, after slots.lua.
+-- How a job ends, and what is kept of it and its batch. Part of every step, after slots.lua.
 
 local function finish_due(id, now)
   redis.call('ZADD', DUE, now + FINISH_PATIENCE, 'job:' .. id)
@@ -11,6 +11,14 @@ local function keep_batch(batch, seconds)
     local key = P .. name .. batch
     if seconds then redis.call('EXPIRE', key, seconds) else redis.call('PERSIST', key) end
   end
+end
+
+-- Adds jobs to a batch, which goes on with them.
+local function join_batch(batch, ids, now)
+  redis.call('HSETNX', batch_key(batch), 'created', now)
+  redis.call('HINCRBY', batch_key(batch), 'total', #ids)
+  redis.call('RPUSH', P .. 'jobs-of:' .. batch, unpack(ids))
+  keep_batch(batch)
 end
 
 -- Keeps a job and its attempts for so many more seconds; nil: for as long as it goes on.

@@ -3,7 +3,7 @@
 --       batch, priority, start_at, more (JSON: pinned, target, choices, tenant, options, max_attempts, expires …)
 -- Gives {added, grants}; {-1, how many wait} where that would be too many.
 local now, most = tonumber(ARGV[1]), tonumber(ARGV[2])
-local grants, providers, added = {}, {}, 0
+local grants, providers, batches, added = {}, {}, {}, 0
 
 if most > 0 then
   local waiting, counts = 0, redis.call('HGETALL', COUNTS)
@@ -34,15 +34,14 @@ for i = 4, #ARGV, 7 do
     end
     redis.call('HSET', job_key(id), unpack(fields))
     if batch ~= '' then
-      redis.call('HSETNX', batch_key(batch), 'created', now)
-      redis.call('HINCRBY', batch_key(batch), 'total', 1)
-      redis.call('RPUSH', P .. 'jobs-of:' .. batch, id)
-      keep_batch(batch)
+      batches[batch] = batches[batch] or {}
+      table.insert(batches[batch], id)
     end
     count_states(provider, batch, nil, 'queued')
     if start_at > now then redis.call('ZADD', DUE, start_at, 'job:' .. id) else join_lane(id) end
-    for _, each in ipairs(providers_of(id)) do providers[each] = true end
+    add_providers_of(id, providers)
   end
 end
-for provider in pairs(providers) do fill(provider, now, grants) end
+for batch, ids in pairs(batches) do join_batch(batch, ids, now) end
+fill_all(providers, now, grants)
 return {added, grants}

@@ -21,6 +21,8 @@ local function pools_of(lane)
   return pools
 end
 
+local function provider_of(pool) return string.match(pool, '^[^/]*') end
+
 -- The providers that may serve a job.
 local function providers_of(id)
   local job = redis.call('HMGET', job_key(id), 'provider', 'target')
@@ -33,16 +35,22 @@ local function tenant_of(lane) return string.match(lane, '|([^/]+)/') end
 -- Who is served by a lane: its tenant as a whole, or its batch.
 local function owner_of(lane) return string.match(lane, '|([^/]+/)') or string.match(lane, '|(.*)$') end
 
+local function weight_of(owner) return tonumber(redis.call('HGET', WEIGHTS, owner) or '1') end
+
+-- How many lanes of a pool are its tenant's; 0 where it is nobody's.
+local function lanes_of_tenant(pool, tenant)
+  return tenant and tonumber(redis.call('HGET', tenants_key(pool), tenant) or '0') or 0
+end
+
 -- A lane begins level with those that are served now: it neither waits for them nor they for it. What its owner
 -- was served before, it has been served; the lanes of a tenant begin one after the other.
 local function begin_lane(lane)
   local tenant, owner = tenant_of(lane), owner_of(lane)
-  local weight = tonumber(redis.call('HGET', WEIGHTS, owner) or '1')
+  local weight = weight_of(owner)
   for _, pool in ipairs(pools_of(lane)) do
-    local served = tonumber(redis.call('GET', served_key(string.match(pool, '^[^/]*'))) or '0')
+    local served = tonumber(redis.call('GET', served_key(provider_of(pool))) or '0')
     local owed = tonumber(redis.call('ZSCORE', owed_key(pool), owner) or '0')
-    local before = tenant and tonumber(redis.call('HGET', tenants_key(pool), tenant) or '0') or 0
-    local level = math.max(served, owed) + before / weight
+    local level = math.max(served, owed) + lanes_of_tenant(pool, tenant) / weight
     if redis.call('ZADD', index_key(pool), 'NX', level, lane) == 1 and tenant then
       redis.call('HINCRBY', tenants_key(pool), tenant, 1)
     end
@@ -93,10 +101,7 @@ end
 
 -- What one grant costs a lane: more where its tenant has several, less where its weight is higher.
 local function cost_of(pool, lane)
-  local tenant = tenant_of(lane)
-  local lanes = tenant and tonumber(redis.call('HGET', tenants_key(pool), tenant) or '1') or 1
-  local weight = redis.call('HGET', WEIGHTS, owner_of(lane))
-  return math.max(lanes, 1) / tonumber(weight or '1')
+  return math.max(lanes_of_tenant(pool, tenant_of(lane)), 1) / weight_of(owner_of(lane))
 end
 
 local function least_served(pool)

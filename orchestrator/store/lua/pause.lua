@@ -11,8 +11,8 @@ if kind == 'provider' then
 else
   resume_batch(name)
   for _, lane in ipairs(redis.call('SMEMBERS', P .. 'lanes-of:' .. name)) do
-    for _, pool in ipairs(pools_of(lane)) do providers[string.match(pool, '^[^/]*')] = true end
+    for _, pool in ipairs(pools_of(lane)) do providers[provider_of(pool)] = true end
   end
 end
-for provider in pairs(providers) do fill(provider, now, grants) end
+fill_all(providers, now, grants)
 return grants

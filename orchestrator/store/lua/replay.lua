@@ -17,9 +17,9 @@ for i = 3, #ARGV do
     else
       set_state(id, 'queued')
       join_lane(id)
-      for _, provider in ipairs(providers_of(id)) do providers[provider] = true end
+      add_providers_of(id, providers)
     end
   end
 end
-for provider in pairs(providers) do fill(provider, now, grants) end
+fill_all(providers, now, grants)
 return {replayed, grants, finishes}

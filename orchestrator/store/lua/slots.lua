@@ -33,25 +33,27 @@ local function left_today(provider, account, now)
   return 0, tonumber(redis.call('ZRANGE', day_key(provider, account), -left, -left, 'WITHSCORES')[2] or now) + DAY
 end
 
--- Until when the account takes no work, and why; nil where it takes some now.
+-- Until when the account takes no work, and why; nil where it takes some now, and then, where it has a daily cap,
+-- how many more that admits.
 local function closed_until(provider, account, now)
   local resting = limits_of(provider, account, 'rest_until', 'rest_reason')
   if tonumber(resting[1] or '0') > now then return tonumber(resting[1]), resting[2] end
   if is_spent(provider, account) then return UNTIL_RESUMED, 'spend cap' end
   local left, opens_at = left_today(provider, account, now)
   if left == 0 then return opens_at, 'daily cap' end
+  return nil, nil, left
 end
 
 -- Slots in use and how many there are; nil where the account takes no work now.
 local function load_of(provider, account, now)
-  local opens_at = closed_until(provider, account, now)
+  local opens_at, _, left = closed_until(provider, account, now)
   if opens_at then
     if opens_at < UNTIL_RESUMED then wake_account(provider, account, opens_at) end
     return nil
   end
   redis.call('ZREMRANGEBYSCORE', slots_key(provider, account), '-inf', now)
   local used = redis.call('ZCARD', slots_key(provider, account))
-  local limit, left = slots_of(provider, account), left_today(provider, account, now)
+  local limit = slots_of(provider, account)
   if left then limit = math.min(limit, used + left) end
   return used, limit
 end
@@ -144,6 +146,15 @@ local function fill(provider, now, grants)
     end
     if least.used >= least.limit then table.remove(able, place) end
   end
+end
+
+-- Fills the slots of each of these: a set of providers.
+local function fill_all(providers, now, grants)
+  for provider in pairs(providers) do fill(provider, now, grants) end
+end
+
+local function add_providers_of(id, providers)
+  for _, provider in ipairs(providers_of(id)) do providers[provider] = true end
 end
 
 local function fill_for(id, now, grants)
