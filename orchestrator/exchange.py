@@ -228,13 +228,6 @@ class Exchange:
         warn_of_unknown_word(provider, report.outcome)
         return report
 
-    def report_of(self, provider: str, account: Account, body: str) -> Report | None:
-        """What the body of a callback tells; None where it cannot be read."""
-        try:
-            return _read_report(self.providers[provider].of(account), json.loads(body))
-        except (ValueError, Malformed):
-            return None
-
     def collect(self, job: Job, attempts: Callable[[], Sequence[Mapping[str, str]]]) -> list[Artifact]:
         """Fetch and keep a job's pictures. Generates nothing; safe to call twice.
 

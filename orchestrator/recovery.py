@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
@@ -108,9 +109,10 @@ class Recovery:
             account = self.flow.exchange.accounts.get((entry.provider, entry.account))
             if account is None or entry.word != "unknown":
                 continue
-            report = self.flow.exchange.report_of(entry.provider, account, entry.body)
-            if report and (sighting := self._sighting(entry.attempt, account, report, listed=False)):
-                yield sighting
+            with suppress(CallbackRefused, NotFound):
+                report = _report_of(self.flow, entry)
+                if sighting := self._sighting(entry.attempt, account, report, listed=False):
+                    yield sighting
 
     def _owner(self, account: Account, report: Report) -> Account:
         """Whose attempt it is: one list may tell of several accounts with the same credentials."""
@@ -180,14 +182,12 @@ def hear_again(flow: Flow, entry: Heard) -> str:
     Gives what it led to. Raises: CallbackRefused where it still is not to be believed; NotFound where its
     provider is not known any more.
     """
-    translator = flow.exchange.providers.get(entry.provider)
-    if translator is None:
-        raise NotFound(f"no provider {entry.provider!r}: its callback cannot be read")
-    reference = Reference(entry.attempt, entry.account)
-    report = flow.exchange.read_callback(translator, reference, "", entry.body.encode())
+    report = _report_of(flow, entry)
     if entry.word == "unreadable" and report.reference is not None:
         # Nobody has compared yet whether the body tells of the attempt that it was sent for.
-        if read_reference(entry.provider, report.reference, flow.exchange.keys) != reference:
+        if read_reference(entry.provider, report.reference, flow.exchange.keys) != Reference(
+            entry.attempt, entry.account
+        ):
             raise BadReference("the body tells of another attempt")
     if flow.store.attempt(entry.attempt) is None:
         return "unknown"
@@ -195,6 +195,15 @@ def hear_again(flow: Flow, entry: Heard) -> str:
     if entry.word in ("unknown", "unreadable"):
         flow.store.journal.forget_parked(entry.id)
     return word
+
+
+def _report_of(flow: Flow, entry: Heard) -> Report:
+    """Raises: CallbackRefused, NotFound."""
+    translator = flow.exchange.providers.get(entry.provider)
+    if translator is None:
+        raise NotFound(f"no provider {entry.provider!r}: its callback cannot be read")
+    reference = Reference(entry.attempt, entry.account)
+    return flow.exchange.read_callback(translator, reference, "", entry.body.encode())
 
 
 def _is_batch(folder: str) -> bool:
