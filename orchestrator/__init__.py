@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import (
     ConfigurationError,
+    Conflict,
     Invalid,
     JobCancelled,
     JobFailed,
     JobNotFound,
     OrchestratorError,
+    QueueFull,
     StoreUnavailable,
     Unsupported,
 )
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "ConfigurationError",
+    "Conflict",
     "Invalid",
     "Job",
     "JobCancelled",
@@ -28,6 +31,7 @@ __all__ = [
     "JobNotFound",
     "Orchestrator",
     "OrchestratorError",
+    "QueueFull",
     "Result",
     "StoreUnavailable",
     "Unsupported",

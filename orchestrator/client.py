@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +17,7 @@ from orchestrator.errors import Invalid, JobCancelled, JobFailed, ProviderError
 from orchestrator.flow import Flow
 from orchestrator.insight import Insight
 from orchestrator.intake import known_provider, new_job
-from orchestrator.models import Artifact, NewJob, State
+from orchestrator.models import Artifact, NewJob, State, batch_name
 from orchestrator.operations import Operations
 
 FAULTS_SHOWN = 20
@@ -43,14 +44,16 @@ class Orchestrator:
     def enqueue(
         self, provider: Wanted, parameters: Mapping[str, Any], *, batch: str = "", **options: Any
     ) -> Job:
-        """Ask for one generation. Not safe to call twice: each call is a job of its own.
+        """Ask for one generation. Each call is a job of its own, and safe to repeat only with a name.
 
         `provider`: a name; or several of which any will do, and then `parameters` is a portable request:
         `prompt`, `aspect_ratio`, `seed`, `style`.
         `options`: `priority` (0 to 9, 9 first, within its batch), `tenant` (whose batches share one part),
         `max_attempts` (failures it may have), `expires` (seconds after which no attempt is begun),
-        `even_if_moderated` (send what moderation refused before).
-        Raises: Invalid with every fault of the parameters; Unsupported; ConfigurationError; QueueFull.
+        `even_if_moderated` (send what moderation refused before), and a name by which the same call made
+        again gives the same job: `custom_id` (within the batch) or `idempotency_key`.
+        Raises: Invalid with every fault of the parameters; Unsupported; ConfigurationError; QueueFull;
+        Conflict where the name was given to something else.
         """
         job = self._new_job(provider, parameters, {**options, "batch": batch})
         self.flow.enqueue([job])
@@ -62,6 +65,7 @@ class Orchestrator:
         parameters: Iterable[Mapping[str, Any]],
         *,
         batch: str | None = None,
+        custom_ids: Iterable[str] | None = None,
         weight: float | None = None,
         max_spend: float | None = None,
         **options: Any,
@@ -69,42 +73,53 @@ class Orchestrator:
         """Ask for many generations. All are checked before the first is enqueued.
 
         `provider` and `options` as for `enqueue`. `batch` None: a name is made up. A batch of that name that
-        exists already is extended. `weight`: how many times the share of another it gets (or its tenant).
-        `max_spend`: what the whole batch may cost, in its accounts' prices; before more, it is paused.
-        Raises: Invalid with the faults of up to 20 of them by position, or QueueFull, and nothing enqueued.
+        exists already is extended. `custom_ids`: a name for each, unique in the batch; what was enqueued by
+        the same name before is not enqueued again, so that the call may be repeated. `weight`: how many times
+        the share of another it gets (or its tenant). `max_spend`: what the whole batch may cost, in its
+        accounts' prices; before more, it is paused.
+        Raises: Invalid with the faults of up to 20 of them by position, QueueFull, or Conflict (see
+        `enqueue`), and nothing enqueued.
         """
         for name in [provider] if isinstance(provider, str) else provider:
             known_provider(self.flow.exchange, name)
+        if options.get("idempotency_key"):
+            raise Invalid("idempotency_key: it names one job; give many of them `custom_ids`")
         name = batch or f"batch-{uuid.uuid4().hex[:12]}"
-        jobs: list[NewJob] = []
+        options["batch"] = name
+        jobs: dict[str, NewJob] = {}
         faults: list[str] = []
-        for place, each in enumerate(parameters):
+        for place, (each, named) in enumerate(_named(parameters, custom_ids)):
             try:
-                jobs.append(self._new_job(provider, each, {**options, "batch": name}))
+                job = self._new_job(provider, each, {**options, **named})
             except ProviderError as error:
                 faults.append(f"  [{place}] {error}")
+                continue
+            if job.id in jobs:
+                faults.append(f"  [{place}] custom_id = {job.custom_id!r}: an earlier one is called so")
+            jobs[job.id] = job
         if faults:
             more = f"\n  … and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
             shown = "\n".join(faults[:FAULTS_SHOWN])
-            raise Invalid(f"{len(faults)} of {len(jobs) + len(faults)} jobs cannot be sent:\n{shown}{more}")
+            raise Invalid(f"{len(faults)} of {place + 1} jobs cannot be sent:\n{shown}{more}")
+        tenant = options.get("tenant", "")
+        name = batch_name(name, tenant)
         if weight is not None:
-            tenant = options.get("tenant")
             self.operations.weigh("tenant" if tenant else "batch", tenant or name, weight)
         if max_spend is not None:
             self.operations.cap(name, max_spend)
-        self.flow.enqueue(jobs)
+        self.flow.enqueue(list(jobs.values()))
         return Batch(self.flow, name)
 
     def _new_job(self, provider: Wanted, parameters: Any, options: Mapping[str, Any]) -> NewJob:
         now = self.flow.clock()
-        return new_job(self.flow.exchange, str(uuid.uuid4()), provider, parameters, options, now)
+        return new_job(self.flow.exchange, None, provider, parameters, options, now)
 
     def job(self, job_id: str) -> Job:
         """A handle to a job of any process. Raises: JobNotFound when it is asked something."""
         return Job(self.flow, job_id)
 
     def batch(self, name: str) -> Batch:
-        """A handle to a batch of any process."""
+        """A handle to a batch of any process; one of a tenant is called `<tenant>/<name>`."""
         return Batch(self.flow, name)
 
     def close(self) -> None:
@@ -227,3 +242,17 @@ class Batch:
 
     def __repr__(self) -> str:
         return f"Batch({self.name!r})"
+
+
+def _named(
+    parameters: Iterable[Mapping[str, Any]], custom_ids: Iterable[str] | None
+) -> Iterator[tuple[Mapping[str, Any], Mapping[str, str]]]:
+    """Each with the options that name it. Raises: Invalid where there are not as many names."""
+    if custom_ids is None:
+        yield from ((each, {}) for each in parameters)
+        return
+    nothing: Any = object()
+    for each, custom_id in zip_longest(parameters, custom_ids, fillvalue=nothing):
+        if nothing in (each, custom_id):
+            raise Invalid("custom_ids: there must be one for each of the parameters")
+        yield each, {"custom_id": custom_id}

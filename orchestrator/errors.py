@@ -14,6 +14,7 @@ OrchestratorError
 ├─ CollectFailed                                 a picture could not be fetched or kept; collect again
 ├─ StoreUnavailable                              Redis does not answer; nothing was recorded
 ├─ QueueFull                                     too many jobs wait already; nothing was recorded
+├─ Conflict                                      its name was given to something else; nothing was recorded
 ├─ NotFound          JobNotFound                 nothing of this name is known
 └─ JobFailed · JobCancelled
 
@@ -194,6 +195,10 @@ class StoreUnavailable(OrchestratorError):
 
 class QueueFull(OrchestratorError):
     """As many jobs wait as may. Nothing was recorded; the same call may be made later."""
+
+
+class Conflict(OrchestratorError):
+    """What the caller calls by this name was something else before. Nothing was recorded."""
 
 
 class NotFound(OrchestratorError):

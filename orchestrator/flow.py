@@ -14,6 +14,7 @@ from orchestrator import retry
 from orchestrator.errors import (
     BadReference,
     CollectFailed,
+    Conflict,
     JobCancelled,
     JobFailed,
     Malformed,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 POLLS_PER_MESSAGE = 50
 SUBMIT_WITHIN_SECONDS = 10.0  # of being opened: later, the attempt may have been searched for and given up
+CONFLICTS_SHOWN = 5
 MAX_ATTEMPTS = 5  # where the account, which would say, is not known here
 
 logger = logging.getLogger("orchestrator")
@@ -68,8 +70,10 @@ class Flow:
         """Store jobs and let them run as soon as there is a slot. Gives how many were new.
 
         `capped` off: for what goes on with something begun, which a full queue must not stop.
-        Raises: QueueFull, with none of them stored.
+        Raises: QueueFull or Conflict, with none of them stored.
         """
+        if others := self.store.otherwise(jobs):
+            raise Conflict(_conflict(others))
         added, grants = self.store.enqueue(jobs, self.clock(), self.max_waiting if capped else 0)
         self.broker.submit(grants)
         return added
@@ -293,6 +297,15 @@ class Flow:
         seconds = retry.backoff_seconds(job.collect_failures, self.dice(), retry.COLLECT_CAP_SECONDS)
         _log("job.collect_postponed", job=job.id, seconds=round(seconds, 1), error=error)
         self.store.finish_later(job.id, self.clock() + seconds, str(error))
+
+
+def _conflict(jobs: Sequence[NewJob]) -> str:
+    named = ", ".join(repr(job.custom_id or job.id) for job in jobs[:CONFLICTS_SHOWN])
+    more = f" and {len(jobs) - CONFLICTS_SHOWN} more" if len(jobs) > CONFLICTS_SHOWN else ""
+    return (
+        f"{named}{more} asked for something else before: give what is new a custom_id (or key) of its own, "
+        f"or a batch of its own"
+    )
 
 
 def _why(job: Job) -> str:

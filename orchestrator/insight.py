@@ -171,7 +171,7 @@ def _pools(lane: str) -> list[str]:
 
 
 def _is_of(lane: Lane, batch: str) -> bool:
-    return lane.owner.rpartition("/")[2] == batch
+    return lane.owner == batch
 
 
 def _since(job: Job, attempt: Attempt | None) -> float:

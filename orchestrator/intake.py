@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.errors import ConfigurationError, Invalid, Unsupported
 from orchestrator.exchange import Exchange
-from orchestrator.models import NewJob
+from orchestrator.models import NewJob, batch_name
 from orchestrator.provider import Provider
 from orchestrator.schemas import JobOptions, PortableRequest, check
+
+KEYED = uuid.UUID("6f0f4a43-6b5e-4f57-9a0c-2d1b7a0c6c0e")  # of the ids of keyed jobs
 
 
 def new_job(
     exchange: Exchange,
-    job_id: str,
+    job_id: str | None,
     wanted: Any,
     parameters: Any,
     options: Mapping[str, Any],
@@ -26,6 +31,8 @@ def new_job(
 ) -> NewJob:
     """`wanted`: a provider's name; or several, and then `parameters` is a portable request.
 
+    `job_id`: its id; None: one is made, the same each time where the options name the job by a `custom_id` or an
+    `idempotency_key`.
     `options`: as `JobOptions`. Moments are unix seconds. `task_options`: `broker.task_options`.
     Raises: Unsupported, Invalid; ConfigurationError where an accounts file is read that has no account of it.
     """
@@ -33,9 +40,16 @@ def new_job(
     choices = _translated(exchange, wanted, parameters) if several else {}
     name, checked = next(iter(choices.items())) if choices else _checked(exchange, wanted, parameters)
     chosen = check(JobOptions, options, "job options")
-    expires = chosen.pop("expires")
+    expires, tenant = chosen.pop("expires"), chosen["tenant"]
+    chosen["batch"] = batch_name(chosen["batch"], tenant)
+    custom_id, key = chosen["custom_id"], chosen.pop("idempotency_key")
+    if job_id and key:
+        raise Invalid("idempotency_key: this job has an id already, which is its key")
+    if not job_id and (custom_id or key):
+        job_id = keyed_id(chosen["batch"] if custom_id else "", custom_id or key, tenant)
+        chosen["fingerprint"] = _fingerprint(choices or {name: checked})
     return NewJob(
-        id=job_id,
+        id=job_id or str(uuid.uuid4()),
         provider=name,
         parameters=checked,
         account="" if several else _pinned(exchange, exchange.providers[name], checked),
@@ -45,6 +59,16 @@ def new_job(
         choices=choices if len(choices) > 1 else {},
         **chosen,
     )
+
+
+def keyed_id(batch: str, key: str, tenant: str = "") -> str:
+    """The id of the job of this name in a batch (as `batch_name` gives it), or among its tenant's of none."""
+    return str(uuid.uuid5(KEYED, f"{batch or f'{tenant}/'}\0{key}"))
+
+
+def _fingerprint(choices: Mapping[str, Mapping[str, Any]]) -> str:
+    text = json.dumps(choices, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _checked(exchange: Exchange, name: Any, parameters: Any) -> tuple[str, Mapping[str, Any]]:

@@ -47,7 +47,7 @@ class NewJob:
     id: str  # the Celery task id
     provider: str
     parameters: Mapping[str, Any]
-    batch: str = ""  # its lane; empty: the common lane
+    batch: str = ""  # its lane; empty: the common lane. As `batch_name` gives it
     priority: int = 0  # 0-9, 9 first
     account: str = ""  # pinned to this account; empty: any
     start_at: float = 0.0  # unix seconds; not before
@@ -59,6 +59,8 @@ class NewJob:
     max_attempts: int | None = None  # failures it may have; None: as its account says
     expires_at: float = 0.0  # unix seconds; no attempt is begun after it; 0: never
     even_if_moderated: bool = False  # sent although its content was refused before
+    custom_id: str = ""  # what its caller calls it, within its batch
+    fingerprint: str = ""  # of what was asked for, where the same may be asked for again: `intake.keyed`
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,13 @@ class Job:
     expires_at: float | None  # no attempt is begun after it; unix seconds
     tenant: str
     target: str  # whom it waits for: a provider, several joined by `+`, or `<provider>/<account>`
+    custom_id: str = ""  # what its caller calls it, within its batch
 
     @property
     def lane(self) -> str:
         """Where it waits for a slot: `<target>|<owner>`."""
-        return f"{self.target}|{self.tenant}/{self.batch}" if self.tenant else f"{self.target}|{self.batch}"
+        owner = self.batch or (f"{self.tenant}/" if self.tenant else "")
+        return f"{self.target}|{owner}"
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,11 @@ CLAIM_PUSH_SECONDS = 30.0
 
 def attempt_id(job_id: str, number: int) -> str:
     return f"{job_id}.{number}"
+
+
+def batch_name(name: str, tenant: str) -> str:
+    """What a batch is called everywhere but in its tenant's own requests, whose names are its own."""
+    return f"{tenant}/{name}" if tenant and name else name
 
 
 class WhenUncertain(StrEnum):

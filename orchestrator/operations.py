@@ -160,7 +160,8 @@ class Operations:
             raise Invalid(f"max_spend is {most!r}; it must be above 0, and {highest:g} at most")
         if not batch:
             raise Invalid("which batch? Jobs without one have no cap of their own")
-        check(JobOptions, {"batch": batch}, "max_spend")
+        tenant, _, name = batch.rpartition("/")
+        check(JobOptions, {"batch": name, "tenant": tenant}, "max_spend")
         self.store.spend.cap(batch, most)
         logger.info("batch.capped name=%s max_spend=%s", batch, most)
 

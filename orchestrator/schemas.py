@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates_schema
 
 from orchestrator.errors import Invalid
 from orchestrator.models import Job
@@ -17,6 +17,10 @@ NAME = validate.Regexp(
     error="Must be 1 to 100 letters, digits, spaces or _ . : - and begin with a letter or digit.",
 )
 
+KEY = validate.Regexp(
+    r"^[^\x00-\x1f\x7f\ud800-\udfff]{1,200}\Z",
+    error="Must be 1 to 200 characters, none of them a control character.",
+)
 
 MAX_EXPIRES = 365 * 86_400
 
@@ -33,6 +37,13 @@ class JobOptions(Schema):
     max_attempts = fields.Integer(strict=True, load_default=None, validate=validate.Range(1, 100))
     expires = fields.Float(load_default=None, validate=validate.Range(0, MAX_EXPIRES, min_inclusive=False))
     even_if_moderated = fields.Boolean(load_default=False)
+    custom_id = fields.String(load_default="", validate=lambda name: name == "" or KEY(name))
+    idempotency_key = fields.String(load_default="", validate=lambda key: key == "" or KEY(key))
+
+    @validates_schema
+    def one_name(self, options: Mapping[str, Any], **_: Any) -> None:
+        if options["custom_id"] and options["idempotency_key"]:
+            raise ValidationError("A custom_id is a key itself: leave this out.", "idempotency_key")
 
 
 # What a portable request may ask for; each provider says which of them it can do.
@@ -117,6 +128,7 @@ def shown(job: Job) -> dict[str, Any]:
         "provider": job.provider,
         "account": job.account or None,
         "batch": job.batch or None,
+        "custom_id": job.custom_id or None,
         "tenant": job.tenant or None,
         "priority": job.priority,
         "attempts": job.attempts,

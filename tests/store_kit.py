@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from orchestrator.local.valkey import EmbeddedServer
-from orchestrator.models import Account, Message, NewJob, Secret, State
+from orchestrator.models import Account, Message, NewJob, Secret, State, batch_name
 from orchestrator.store import Store
 
 PROVIDER, OTHER = "useapi_frames", "runway"
@@ -69,8 +69,12 @@ def have(store: Store, queue_ahead: int = 0, **max_jobs: int) -> list[Account]:
     return accounts
 
 
-def new(*ids: str, **fields: Any) -> list[NewJob]:
-    return [NewJob(each, PROVIDER, {"text_prompt": each}, **fields) for each in ids]
+def new(*ids: str, batch: str = "", tenant: str = "", **fields: Any) -> list[NewJob]:
+    """`batch`: as its tenant calls it."""
+    name = batch_name(batch, tenant)
+    return [
+        NewJob(each, PROVIDER, {"text_prompt": each}, batch=name, tenant=tenant, **fields) for each in ids
+    ]
 
 
 def either(*ids: str, **fields: Any) -> list[NewJob]:

@@ -316,7 +316,7 @@ def test_a_tenant_is_weighed_whatever_its_batches_are_called(run, orchestrator, 
     lanes = orchestrator.flow.store.lanes.waiting_for(FRAMES)
     assert [lane.share for lane in lanes if lane.owner.startswith(tenant)] == [1.5, 1.5]
     run("weigh", "tenant", tenant, "1")
-    (other,) = orchestrator.batch(f"{batch_name}-2").jobs()
+    (other,) = orchestrator.batch(f"{tenant}/{batch_name}-2").jobs()
     other.cancel()
 
 
@@ -466,8 +466,8 @@ def test_of_several_providers_any_will_do(environment, monkeypatch, tmp_path, ru
         assert "waits_for" not in views[0]
         assert (views[2]["waits_for"], views[2]["tenant"]) == (["runway", FRAMES], "acme")
         assert told("explain", ids[2])["before"] == 0
-        assert told("forecast", "autumn")["slots"] == 2
-        assert "not measured yet" in run("forecast", "autumn")
+        assert told("forecast", "acme/autumn")["slots"] == 2
+        assert "not measured yet" in run("forecast", "acme/autumn")
 
 
 # --- mistakes -----------------------------------------------------------------------------------------

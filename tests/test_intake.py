@@ -158,3 +158,10 @@ def test_expiry_in_seconds_counts_from_now(exchange):
 def test_a_fault_says_whether_it_is_in_the_parameters_or_in_the_options(exchange, parameters, options, fault):
     with pytest.raises(Invalid, match=fault):
         new_job(exchange, "j1", "useapi_frames", parameters, options, NOW)
+
+
+def test_a_task_keeps_its_id_whatever_its_custom_id_is(exchange):
+    made = new_job(exchange, "j1", "useapi_frames", PROMPT, {"custom_id": "a"}, NOW)
+    assert (made.id, made.custom_id, made.fingerprint) == ("j1", "a", "")
+    with pytest.raises(Invalid, match="idempotency_key: this job has an id already"):
+        new_job(exchange, "j1", "useapi_frames", PROMPT, {"idempotency_key": "a"}, NOW)

@@ -45,6 +45,8 @@ def test_a_job_without_options_is_in_the_common_lane_with_priority_zero():
         "max_attempts": None,
         "expires": None,
         "even_if_moderated": False,
+        "custom_id": "",
+        "idempotency_key": "",
     }
 
 

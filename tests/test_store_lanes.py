@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from orchestrator.models import Message, NewJob, State
+from orchestrator.models import Message, NewJob, State, batch_name
 from orchestrator.retry import UNTIL_RESUMED
 from orchestrator.store import Store
 from tests import store_kit
@@ -299,10 +299,10 @@ def test_what_is_open_goes_on_while_its_provider_is_paused(store):
 
 
 def paused_batch(store: Store, jobs: Sequence[NewJob]) -> None:
-    """Of the jobs of batch `b` the first is open; the batch is paused then."""
+    """Of the jobs of a batch the first is open; the batch is paused then."""
     store.enqueue(jobs, NOW)
     store.open(f"{jobs[0].id}.1", NOW)
-    store.lanes.pause("batch", "b", NOW)
+    store.lanes.pause("batch", jobs[0].batch, NOW)
 
 
 @pytest.mark.parametrize("tenant", ["", "studio"])
@@ -313,7 +313,7 @@ def test_paused_batch_is_granted_nothing_until_it_is_resumed(tenant, pinned, sto
     assert succeed(store, "1.1") == []
     assert store.enqueue(new("4", **fields), NOW)[1] == ()  # and to what joins it
     assert store.fill(PROVIDER, NOW) == () == store.claim(NOW + 10)[1]
-    assert names(store.lanes.resume("batch", "b", NOW)) == ["2.1"]
+    assert names(store.lanes.resume("batch", batch_name("b", tenant), NOW)) == ["2.1"]
     assert served(store, "2.1", 3) == ["2", "3", "4"]
 
 
@@ -360,10 +360,10 @@ def test_job_of_a_paused_batch_that_comes_back_waits(store):
 
 def test_pause_and_resume_twice_are_one(store):
     paused_batch(store, new(*"123", batch="b", tenant="studio"))
-    store.lanes.pause("batch", "b", NOW)
+    store.lanes.pause("batch", "studio/b", NOW)
     assert store.lanes.waiting_for(PROVIDER) == []
     for _ in range(2):
-        assert store.lanes.resume("batch", "b", NOW) == ()
+        assert store.lanes.resume("batch", "studio/b", NOW) == ()
     (lane,) = store.lanes.waiting_for(PROVIDER)
     assert (lane.owner, lane.waiting, lane.share) == ("studio/b", 2, 1)
 

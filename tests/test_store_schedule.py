@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 
 from orchestrator.errors import QueueFull
-from orchestrator.models import NewJob, State
+from orchestrator.models import NewJob, State, batch_name
 from orchestrator.retry import UNTIL_RESUMED
 from orchestrator.store import Store, records
 from orchestrator.store.jobs import DEAD_SECONDS
@@ -55,7 +55,8 @@ ACCOUNTS = {
     )
 }
 PROVIDERS = (PROVIDER, OTHER)
-BATCHES = ("x", "y", "z")
+OWN_BATCHES, TENANTS = ("x", "y", "z"), ["", "t", "u"]
+BATCHES = [batch_name(*pair) for pair in product(OWN_BATCHES, TENANTS)]
 MOST_JOBS = 30
 LIVE = ("granted", "open", "submitted")
 # verdict, seconds until it is tried again (None: never), class it counts as, rest in seconds, what it means
@@ -110,8 +111,8 @@ class Schedule(RuleBasedStateMachine):
     @rule(
         how_many=st.integers(1, 6),
         wanted=st.sampled_from(WANTED),
-        batch=st.sampled_from(["", *BATCHES]),
-        tenant=st.sampled_from(["", "t", "u"]),
+        batch=st.sampled_from(["", *OWN_BATCHES]),
+        tenant=st.sampled_from(TENANTS),
         priority=st.sampled_from([0, 9]),
         wait=st.sampled_from([0, 0, 0, 50]),
         expires=st.sampled_from([None, None, None, 30, 900]),
@@ -124,8 +125,8 @@ class Schedule(RuleBasedStateMachine):
         providers = wanted if isinstance(wanted, tuple) else (ACCOUNTS[wanted].provider,)
         jobs = [
             NewJob(
-                each, providers[0], {"for": providers[0]}, batch=batch, tenant=tenant, priority=priority,
-                account=pinned, start_at=self.now + wait, even_if_moderated=insists,
+                each, providers[0], {"for": providers[0]}, batch=batch_name(batch, tenant), tenant=tenant,
+                priority=priority, account=pinned, start_at=self.now + wait, even_if_moderated=insists,
                 expires_at=self.now + expires if expires else 0.0,
                 choices={name: {"for": name} for name in providers} if len(providers) > 1 else {},
             )
@@ -363,7 +364,7 @@ class Schedule(RuleBasedStateMachine):
         for lane, members in lanes.items():
             target, _, owner = lane.partition("|")
             assert members
-            if ("batch", owner.rpartition("/")[2]) not in self.paused:
+            if ("batch", owner) not in self.paused:
                 for pool in target.split("+"):
                     indexed.setdefault(pool, set()).add(lane)
         pools = {key.removeprefix("orc:lanes:") for key in self.raw.keys("orc:lanes:*")}

@@ -99,6 +99,19 @@ class Jobs:
             grants.extend(records.messages(granted))
         return added, tuple(grants)
 
+    def otherwise(self, jobs: Sequence[NewJob]) -> list[NewJob]:
+        """Those of them that are known already, and were something else then."""
+        found: list[NewJob] = []
+        keyed = [job for job in jobs if job.fingerprint]
+        for first in range(0, len(keyed), JOBS_PER_CALL):
+            some = keyed[first : first + JOBS_PER_CALL]
+            with self._link.client.pipeline(transaction=False) as pipeline:
+                for job in some:
+                    pipeline.hget(f"{PREFIX}job:{job.id}", "fingerprint")
+                known = self._link.call(pipeline.execute)
+            found += [job for job, was in zip(some, known, strict=True) if was and was != job.fingerprint]
+        return found
+
     def open(self, attempt: str, now: float, content: str = "") -> Opened | None:
         """What to submit, for the one caller that is to make the POST of this attempt; else None.
 

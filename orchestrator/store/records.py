@@ -37,6 +37,8 @@ def row(job: NewJob) -> tuple[str | float, ...]:
         "max_attempts": job.max_attempts,
         "expires": job.expires_at,
         "even_if_moderated": int(job.even_if_moderated),
+        "custom_id": job.custom_id,
+        "fingerprint": job.fingerprint,
         "options": _compact(job.options) if job.options else "",
     }
     said = {name: value for name, value in more.items() if value}
@@ -89,6 +91,7 @@ def job(job_id: str, row: Mapping[str, str], due_at: float | None) -> Job:
         due_at=due_at,
         expires_at=float(row["expires"]) if "expires" in row else None,
         tenant=row.get("tenant", ""),
+        custom_id=row.get("custom_id", ""),
         target=row.get("target") or "/".join(filter(None, (row["provider"], row.get("pinned")))),
     )
 

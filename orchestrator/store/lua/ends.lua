@@ -30,6 +30,15 @@ local function keep_job(id, seconds)
   end
 end
 
+local function end_batch_if_over(batch, keep_seconds)
+  local counts = redis.call('HMGET', batch_key(batch), 'total', 'succeeded', 'failed', 'cancelled')
+  local over = tonumber(counts[2] or '0') + tonumber(counts[3] or '0') + tonumber(counts[4] or '0')
+  if over < tonumber(counts[1] or '0') then return end
+  keep_batch(batch, tonumber(counts[3] or '0') > 0 and KEEP_DEAD or keep_seconds)
+  redis.call('SREM', PAUSED, 'batch:' .. batch)
+  redis.call('HDEL', batch_key(batch), 'paused')
+end
+
 local function announce_end(id, now, keep_seconds)
   local batch = job_field(id, 'batch')
   redis.call('HSET', job_key(id), 'ended', now)
@@ -37,13 +46,7 @@ local function announce_end(id, now, keep_seconds)
   if batch ~= '' then
     redis.call('HSET', job_key(id), 'end_entry', redis.call('XADD', P .. 'ended-in:' .. batch, '*', 'job', id))
     redis.call('HSET', batch_key(batch), 'ended', now)
-    local counts = redis.call('HMGET', batch_key(batch), 'total', 'succeeded', 'failed', 'cancelled')
-    local over = tonumber(counts[2] or '0') + tonumber(counts[3] or '0') + tonumber(counts[4] or '0')
-    if over >= tonumber(counts[1] or '0') then
-      keep_batch(batch, tonumber(counts[3] or '0') > 0 and KEEP_DEAD or keep_seconds)
-      redis.call('SREM', PAUSED, 'batch:' .. batch)
-      redis.call('HDEL', batch_key(batch), 'paused')
-    end
+    end_batch_if_over(batch, keep_seconds)
   end
   keep_job(id, keep_seconds)
 end

@@ -1,6 +1,7 @@
 -- Lanes: who waits for what. Part of every step, after common.lua.
 -- A lane is `<target>|<owner>`. Target: a provider, providers joined by '+', or `<provider>/<account>` where the
--- job is pinned. Owner: a batch, or `<tenant>/<batch>`. Each pool of slots that may serve a lane (a provider, or
+-- job is pinned. Owner: a batch, whose name begins with `<tenant>/` where it is a tenant's; `<tenant>/` alone, or
+-- nothing, for jobs of no batch. Each pool of slots that may serve a lane (a provider, or
 -- one of its accounts) has an index of lanes by how much they were served: one lane may stand in several.
 
 local function index_key(pool) return P .. 'lanes:' .. pool end
@@ -11,7 +12,7 @@ local function owed_key(pool) return P .. 'owed:' .. pool end
 local function lane_of(id)
   local job = redis.call('HMGET', job_key(id), 'provider', 'pinned', 'target', 'tenant', 'batch')
   local target = job[3] or (job[2] and job[1] .. '/' .. job[2]) or job[1]
-  local owner = job[4] and job[4] .. '/' .. job[5] or job[5]
+  local owner = job[5] == '' and job[4] and job[4] .. '/' or job[5]
   return target .. '|' .. owner, job[5]
 end
 
