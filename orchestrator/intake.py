@@ -31,7 +31,7 @@ def new_job(
 ) -> NewJob:
     """`wanted`: a provider's name; or several, and then `parameters` is a portable request.
 
-    `job_id`: its id; None: one is made, the same each time where the options name the job by a `custom_id` or an
+    `job_id`: its id; None: one is made, the same each time where the options name the job by `custom_id` or
     `idempotency_key`.
     `options`: as `JobOptions`. Moments are unix seconds. `task_options`: `broker.task_options`.
     Raises: Unsupported, Invalid; ConfigurationError where an accounts file is read that has no account of it.
