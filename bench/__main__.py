@@ -7,6 +7,7 @@ import signal
 import click
 
 from bench.workloads.contender import contender
+from bench.workloads.enqueue import enqueue
 from bench.workloads.fairness import fairness
 from bench.workloads.polling import polling
 from bench.workloads.slots import slots
@@ -23,7 +24,7 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-for each in (slots, contender, fairness, waiting, polling):
+for each in (slots, contender, fairness, waiting, polling, enqueue):
     main.add_command(each)
 
 if __name__ == "__main__":

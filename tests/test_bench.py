@@ -44,6 +44,18 @@ def test_a_workload_accounts_for_every_job(tmp_path: Path) -> None:
     assert "jobs per second" in run.stdout
 
 
+def test_enqueueing_is_measured_beside_a_loop_of_celery(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "bench", "enqueue", "--jobs", "50", "--rounds", "1", "--json", str(file)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(file.read_text())
+    assert found["lost"] == 0
+    figures = found["figures"]
+    ratio = figures["product_jobs_per_second"] / figures["celery_jobs_per_second"]
+    assert figures["times_as_fast_as_celery"] == pytest.approx(ratio)
+
+
 def test_utilisation_is_what_was_held_of_a_window_from_the_first_submit() -> None:
     samples = [Sample(100.0, 0, 0, 2), Sample(101.0, 4, 3, 4), Sample(102.0, 9, 7, 5), Sample(103.0, 9, 9, 5)]
     assert backlog_until(samples, 9) == 101.0
