@@ -5,7 +5,6 @@ One stack serves the whole session. Tests keep out of each other's way by their 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +12,9 @@ import pytest
 import requests
 
 from orchestrator import Orchestrator
-from orchestrator.local.stack import Stack, StackOptions
+from orchestrator.local.stack import Stack
+from tests.stack_kit import SECRETS, stack_in
 
-REPOSITORY = Path(__file__).parent.parent
-TOKEN = "user:1-a-token-that-must-never-show"
 ACCOUNTS = ("studio-1", "studio-2")
 MAX_JOBS = 5
 ACCOUNT = """
@@ -34,33 +32,29 @@ deadline_seconds = 20
 """
 
 
-def accounts_file(path: Path, simulator_url: str, **limits: int) -> Path:
-    """Writes accounts at the simulator: name → max_jobs."""
-    rows = [
+def accounts(simulator_url: str, **limits: int) -> str:
+    """Accounts at the simulator: name → max_jobs."""
+    rows = (
         ACCOUNT.format(name=name, max_jobs=max_jobs, base_url=simulator_url)
         for name, max_jobs in limits.items()
-    ]
-    path.write_text("".join(rows), encoding="utf-8")
+    )
+    return "".join(rows)
+
+
+def accounts_file(path: Path, simulator_url: str, **limits: int) -> Path:
+    path.write_text(accounts(simulator_url, **limits), encoding="utf-8")
     return path
+
+
+def usual_accounts(simulator_url: str) -> str:
+    return accounts(simulator_url, **dict.fromkeys(ACCOUNTS, MAX_JOBS))
 
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole product. Generations take 0.4 s; the simulator's clock runs at a tenth."""
-    folder = tmp_path_factory.mktemp("stack")
-    path = folder / "accounts.toml"
-    options = StackOptions(
-        accounts=path,
-        artifacts=f"file://{folder}/artifacts",
-        cwd=REPOSITORY,
-        environ={**os.environ, "SIMULATOR_TOKEN": TOKEN},
-        simulator_arguments=("--scale", "0.1", "--seconds", "4"),
-        # A test process may publish and consume tasks of its own beside ours.
-        worker_arguments=(),
-    )
-    made = Stack(folder / "run", options)
-    accounts_file(path, str(made.simulator_url), **dict.fromkeys(ACCOUNTS, MAX_JOBS))
-    with made:
+    # A test process may publish and consume tasks of its own beside ours.
+    with stack_in(tmp_path_factory.mktemp("stack"), usual_accounts, flower=True, worker_arguments=()) as made:
         yield made
 
 
@@ -68,7 +62,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def environment(stack: Stack) -> Iterator[dict[str, str]]:
     """This process's environment is a client's of the stack."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**stack.environment, "SIMULATOR_TOKEN": TOKEN}.items():
+        for name, value in {**stack.environment, **SECRETS}.items():
             patch.setenv(name, value)
         yield stack.environment
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections import Counter
@@ -15,8 +14,8 @@ import requests
 
 from orchestrator import Orchestrator
 from orchestrator.errors import JobFailed, QueueFull
-from orchestrator.local.stack import Stack, StackOptions
-from tests.conftest import REPOSITORY
+from orchestrator.local.stack import Stack
+from tests.stack_kit import client_of, eventually, stack_in
 
 PATIENCE = 60.0
 FRAMES, FREEPIK = "useapi_frames", "freepik_runway"
@@ -53,27 +52,16 @@ ENVIRON = {"TOKEN": "user:1-a-token-that-must-never-show"}
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The product with one account at each of two providers."""
     folder = tmp_path_factory.mktemp("admission")
-    options = StackOptions(
-        accounts=folder / "accounts.toml",
-        artifacts=f"file://{folder}/artifacts",
-        cwd=REPOSITORY,
-        environ={**os.environ, **ENVIRON},
-        flower=False,
-        simulator_arguments=("--seconds", str(SECONDS), "--max-jobs", str(MAX_JOBS)),
-    )
-    made = Stack(folder / "run", options)
-    options.accounts.write_text(ACCOUNTS.format(simulator=made.simulator_url), encoding="utf-8")
-    with made:
+    arguments = ("--seconds", str(SECONDS), "--max-jobs", str(MAX_JOBS))
+    accounts = lambda simulator: ACCOUNTS.format(simulator=simulator)  # noqa: E731
+    with stack_in(folder, accounts, ENVIRON, simulator_arguments=arguments) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def client(house: Stack) -> Iterator[Orchestrator]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**house.environment, **ENVIRON}.items():
-            patch.setenv(name, value)
-        with Orchestrator.from_env() as made:
-            yield made
+    with client_of(house, ENVIRON) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)
@@ -116,13 +104,6 @@ def row_of(client: Orchestrator, account: str = "frames-1") -> dict[str, Any]:
     provider = FRAMES if account == "frames-1" else FREEPIK
     (row,) = client.flow.store.accounts.rows(provider, client.flow.clock())
     return row
-
-
-def eventually(is_so: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
-    give_up_at = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < give_up_at, what
-        time.sleep(0.02)
 
 
 def test_another_client_on_the_account_costs_one_refusal_for_each_slot_it_takes(client, control, simulated):

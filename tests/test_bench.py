@@ -13,7 +13,7 @@ import pytest
 from bench.sampler import Sample, backlog_until, utilisation
 from bench.usage import Row, read_ps, read_stat, usage_of
 from bench.workloads.fairness import freed_until_started
-from tests.conftest import REPOSITORY
+from tests.stack_kit import REPOSITORY
 
 
 def test_a_workload_accounts_for_every_job(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from orchestrator import Orchestrator
 from orchestrator.errors import Invalid, JobCancelled, JobFailed, Unsupported
 from orchestrator.local.processes import Command, Processes
 from orchestrator.local.stack import Stack
+from tests.stack_kit import eventually
 
 FRAMES = "useapi_frames"
 GENERATE = "orchestrator.generate"
@@ -38,15 +39,6 @@ MAX_JOBS = 5
 SECONDS = 60.0
 WORKERS = {"foreign": "tests.helpers_tasks", "product": "workers"}
 QUEUES = {"foreign": "tests", "product": "tests.product"}
-
-
-def eventually(check: Callable[[], Any], what: str = "") -> Any:
-    """What `check` gives once that is true."""
-    deadline = time.monotonic() + SECONDS
-    while not (found := check()):
-        assert time.monotonic() < deadline, f"not within {SECONDS} s: {what or check}"
-        time.sleep(0.02)
-    return found
 
 
 @pytest.fixture(scope="module")

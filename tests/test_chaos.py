@@ -18,7 +18,7 @@ from tests.chaos.accounting import account_for, at_once
 from tests.chaos.evidence import Evidence, Generation, Record, Try
 from tests.chaos.forgery import forge
 from tests.chaos.plan import CALLBACKS, FORGERIES, Plan, Wish, draw
-from tests.conftest import REPOSITORY
+from tests.stack_kit import REPOSITORY
 
 SEED = "3"
 BATCH = "autumn"

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from orchestrator.local.processes import free_port
-from tests.conftest import REPOSITORY
+from tests.stack_kit import REPOSITORY
 
 COMMAND = (sys.executable, "-c", "from orchestrator.cli import main; main()")
 Run = Callable[..., subprocess.CompletedProcess[str]]

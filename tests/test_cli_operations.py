@@ -19,7 +19,8 @@ from orchestrator.operations import LIMITS
 from orchestrator.retry import UNTIL_RESUMED
 from orchestrator.views.accounts import print_accounts
 from orchestrator.views.printing import span
-from tests.conftest import ACCOUNTS, MAX_JOBS, TOKEN, accounts_file
+from tests.conftest import ACCOUNTS, MAX_JOBS, accounts_file
+from tests.stack_kit import TOKEN, eventually
 
 FRAMES = "useapi_frames"
 PATIENCE = 60.0
@@ -82,15 +83,6 @@ def enqueue(orchestrator: Orchestrator, batch_name: str) -> Callable[..., Batch]
         return orchestrator.enqueue_many(FRAMES, prompts, batch=batch)
 
     return several
-
-
-def eventually(check: Callable[[], Any]) -> Any:
-    """What `check` gives once that is true."""
-    deadline = time.monotonic() + PATIENCE
-    while not (found := check()):
-        assert time.monotonic() < deadline, check
-        time.sleep(0.05)
-    return found
 
 
 def spans(orchestrator: Orchestrator, batch: Batch) -> list[tuple[float, float]]:

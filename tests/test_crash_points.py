@@ -28,8 +28,9 @@ from orchestrator.errors import JobNotFound
 from orchestrator.intake import new_job
 from orchestrator.local.stack import PYTHON, Commands, Stack, StackOptions
 from orchestrator.models import Job, State
-from tests.conftest import ACCOUNT, REPOSITORY, TOKEN
+from tests.conftest import ACCOUNT
 from tests.crashing import HAPPENED
+from tests.stack_kit import REPOSITORY, TOKEN
 
 FRAMES, FREEPIK = "useapi_frames", "freepik_runway"
 NAME, EMAIL = "studio-1", "studio-1@example.com"

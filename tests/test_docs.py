@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.conftest import REPOSITORY
+from tests.stack_kit import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 

@@ -8,9 +8,8 @@ import re
 import runpy
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,22 +23,13 @@ from celery import chain
 from orchestrator import Orchestrator
 from orchestrator.local.processes import Command, Processes, free_port, http_answers
 from orchestrator.local.stack import FLOWER_COLUMNS, Stack
-from tests.conftest import REPOSITORY
+from tests.stack_kit import REPOSITORY, eventually
 
 FRAMES = "useapi_frames"
 GENERATE = "orchestrator.generate"
 EMAILS = ("studio-1@example.com", "studio-2@example.com")
 SECONDS = 60.0  # patience: the machine may be busy
 LONG = "a lighthouse in fog, painted with a wide brush and the colours of a cold morning by the sea"
-
-
-def eventually(check: Callable[[], Any], what: str = "") -> Any:
-    """What `check` gives once that is true."""
-    deadline = time.monotonic() + SECONDS
-    while not (found := check()):
-        assert time.monotonic() < deadline, f"not within {SECONDS} s: {what or check}"
-        time.sleep(0.05)
-    return found
 
 
 class Flower:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,10 +14,10 @@ from standardwebhooks import Webhook
 
 from orchestrator import Orchestrator
 from orchestrator.client import Job
-from orchestrator.local.stack import Stack, StackOptions
+from orchestrator.local.stack import Stack
 from orchestrator.models import Secret
 from orchestrator.signatures import Reference, sign_reference, sign_webhook
-from tests.conftest import REPOSITORY
+from tests.stack_kit import QUICK, client_of, eventually, stack_in
 
 PATIENCE = 60.0
 PROVIDER = "freepik_runway"
@@ -43,31 +42,18 @@ SECRETS = {"FREEPIK_KEY": KEY, "FREEPIK_SECRET": f"the-next-one,{SECRET}"}
 @pytest.fixture(scope="module")
 def freepik(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The product with one account at Freepik. Generations take 0.4 s."""
+    arguments = (*QUICK, "--max-jobs", "50", "--freepik-secret", f"{KEY}={SECRET}")
     folder = tmp_path_factory.mktemp("freepik")
-    options = StackOptions(
-        accounts=folder / "accounts.toml",
-        artifacts=f"file://{folder}/artifacts",
-        cwd=REPOSITORY,
-        environ={**os.environ, **SECRETS},
-        flower=False,
-        simulator_arguments=(
-            *("--scale", "0.1", "--seconds", "4", "--max-jobs", "50"),
-            *("--freepik-secret", f"{KEY}={SECRET}"),
-        ),
-    )
-    made = Stack(folder / "run", options)
-    options.accounts.write_text(ACCOUNT.format(simulator=made.simulator_url), encoding="utf-8")
-    with made:
+    with stack_in(
+        folder, lambda url: ACCOUNT.format(simulator=url), SECRETS, simulator_arguments=arguments
+    ) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def client(freepik: Stack) -> Iterator[Orchestrator]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**freepik.environment, **SECRETS}.items():
-            patch.setenv(name, value)
-        with Orchestrator.from_env() as made:
-            yield made
+    with client_of(freepik, SECRETS) as made:
+        yield made
 
 
 @pytest.fixture
@@ -82,14 +68,6 @@ def enqueue(client: Orchestrator) -> Callable[[str], Job]:
 @pytest.fixture
 def stats(freepik: Stack) -> Callable[[], dict[str, Any]]:
     return lambda: requests.get(f"{freepik.simulator_url}/__stats__", timeout=5).json()["apis"][PROVIDER]
-
-
-def eventually(holds: Callable[[], Any], seconds: float = 15.0) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < until, "did not come true in time"
-        time.sleep(0.02)
-    return found
 
 
 # marker, attempts, generations paid for

@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from orchestrator import Orchestrator
 from orchestrator.cli import main
 from orchestrator.local.stack import Stack, StackOptions
-from tests.conftest import ACCOUNTS, MAX_JOBS, REPOSITORY, TOKEN, accounts_file
+from tests.conftest import usual_accounts
+from tests.stack_kit import REPOSITORY, SECRETS, client_of, stack_in
 
 FRAMES = "useapi_frames"
 PATIENCE = 60.0
@@ -24,27 +25,13 @@ PATIENCE = 60.0
 
 @pytest.fixture(scope="module")
 def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    folder = tmp_path_factory.mktemp("polling")
-    path = folder / "accounts.toml"
-    options = StackOptions(
-        accounts=path,
-        artifacts="none",
-        cwd=REPOSITORY,
-        environ={**os.environ, "SIMULATOR_TOKEN": TOKEN},
-        simulator_arguments=("--scale", "0.1", "--seconds", "4"),
-        flower=False,
-    )
-    made = Stack(folder / "run", options)
-    accounts_file(path, str(made.simulator_url), **dict.fromkeys(ACCOUNTS, MAX_JOBS))
-    with made, pytest.MonkeyPatch.context() as patch:
-        for name, value in {**made.environment, "SIMULATOR_TOKEN": TOKEN}.items():
-            patch.setenv(name, value)
+    with stack_in(tmp_path_factory.mktemp("polling"), usual_accounts, artifacts="none") as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def own(own_stack: Stack) -> Iterator[Orchestrator]:
-    with Orchestrator.from_env() as made:
+    with client_of(own_stack) as made:
         yield made
 
 
@@ -89,7 +76,7 @@ def test_poll_only_jobs_are_polled_at_what_was_learned(own_stack, tmp_path, monk
         accounts=own_stack.options.accounts,
         artifacts="none",
         cwd=REPOSITORY,
-        environ={**os.environ, "SIMULATOR_TOKEN": TOKEN},
+        environ={**os.environ, **SECRETS},
         callbacks=False,
         simulator=False,
         flower=False,

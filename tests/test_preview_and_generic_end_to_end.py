@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,9 +15,9 @@ from click.testing import CliRunner
 from orchestrator import JobFailed, Orchestrator
 from orchestrator.cli import main
 from orchestrator.client import Job
-from orchestrator.local.stack import Stack, StackOptions
+from orchestrator.local.stack import Stack
 from orchestrator.providers import registry
-from tests.conftest import REPOSITORY, TOKEN
+from tests.stack_kit import TOKEN, client_of, stack_in
 
 PREVIEW = "useapi_preview"
 GENERIC = "webhook_json"
@@ -92,29 +91,18 @@ ENVIRON = {"SIMULATOR_TOKEN": TOKEN, "ATELIER_KEY": f"{TOKEN}-1", "STUDIO_KEY": 
 @pytest.fixture(scope="module")
 def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Generations take 0.4 s."""
-    folder = tmp_path_factory.mktemp("preview-and-generic")
-    path = folder / "accounts.toml"
-    options = StackOptions(
-        accounts=path,
-        artifacts=f"file://{folder}/artifacts",
-        cwd=REPOSITORY,
-        environ={**os.environ, **ENVIRON},
-        simulator_arguments=("--scale", "0.1", "--seconds", "4"),
-        flower=False,
-    )
-    made = Stack(folder / "run", options)
-    path.write_text(ACCOUNTS.format(simulator=made.simulator_url, timeout=TIMEOUT_SECONDS), encoding="utf-8")
-    with made:
+
+    def accounts(simulator: str) -> str:
+        return ACCOUNTS.format(simulator=simulator, timeout=TIMEOUT_SECONDS)
+
+    with stack_in(tmp_path_factory.mktemp("preview-and-generic"), accounts, ENVIRON) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def client(own_stack: Stack) -> Iterator[Orchestrator]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**own_stack.environment, **ENVIRON}.items():
-            patch.setenv(name, value)
-        with Orchestrator.from_env() as made:
-            yield made
+    with client_of(own_stack, ENVIRON) as made:
+        yield made
 
 
 @pytest.fixture

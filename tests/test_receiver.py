@@ -34,7 +34,7 @@ from orchestrator.signatures import Reference, sign_reference
 from orchestrator.store import Store
 from orchestrator.upstream import Upstream
 from orchestrator.watch import Watch
-from tests.conftest import TOKEN
+from tests.stack_kit import TOKEN
 from webhooks.app import create_app
 from webhooks.callbacks import MAX_BODY_BYTES
 

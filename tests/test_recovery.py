@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +20,7 @@ from orchestrator.cli import main
 from orchestrator.errors import Unavailable
 from orchestrator.exchange import Exchange
 from orchestrator.flow import Flow
-from orchestrator.local.stack import Stack, StackOptions
+from orchestrator.local.stack import Stack
 from orchestrator.local.valkey import EmbeddedServer
 from orchestrator.models import Account, Reply, Request, Secret, State
 from orchestrator.operations import Filter, Operations
@@ -31,7 +29,8 @@ from orchestrator.recovery import Recovered, Recovery
 from orchestrator.signatures import Reference, sign_reference
 from orchestrator.store import Store
 from orchestrator.watch import Watch
-from tests.conftest import ACCOUNT, REPOSITORY, TOKEN
+from tests.conftest import ACCOUNT
+from tests.stack_kit import TOKEN, client_of, eventually, stack_in
 
 FRAMES, GENERIC = "useapi_frames", "webhook_json"
 PATIENCE = 60.0
@@ -344,37 +343,19 @@ failed = ["broken"]
 @pytest.fixture
 def own_stack(tmp_path: Path) -> Iterator[Stack]:
     """Generations take 0.4 s, slow ones 4 s."""
-    path = tmp_path / "accounts.toml"
-    options = StackOptions(
-        accounts=path,
-        artifacts=f"file://{tmp_path}/artifacts",
-        cwd=REPOSITORY,
-        environ={**os.environ, "SIMULATOR_TOKEN": TOKEN},
-        simulator_arguments=("--scale", "0.1", "--seconds", "4"),
-        flower=False,
-    )
-    made = Stack(tmp_path / "run", options)
-    frames = [ACCOUNT.format(name=name, max_jobs=5, base_url=made.simulator_url) for name in ("one", "two")]
-    generic = GENERIC_ACCOUNT.format(simulator=made.simulator_url)
-    path.write_text("".join([*frames, generic]), encoding="utf-8")
-    with made:
+
+    def accounts(simulator: str) -> str:
+        frames = [ACCOUNT.format(name=name, max_jobs=5, base_url=simulator) for name in ("one", "two")]
+        return "".join([*frames, GENERIC_ACCOUNT.format(simulator=simulator)])
+
+    with stack_in(tmp_path, accounts) as made:
         yield made
 
 
 @pytest.fixture
-def client(own_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestrator]:
-    for name, value in {**own_stack.environment, "SIMULATOR_TOKEN": TOKEN}.items():
-        monkeypatch.setenv(name, value)
-    with Orchestrator.from_env() as made:
+def client(own_stack: Stack) -> Iterator[Orchestrator]:
+    with client_of(own_stack) as made:
         yield made
-
-
-def eventually(check: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := check()):
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.05)
-    return found
 
 
 def test_generations_that_ran_while_redis_was_lost_bring_their_pictures(own_stack, client):

@@ -5,11 +5,10 @@ Also the watchdog: a worker that is connected and yet consumes nothing ends itse
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,11 +19,12 @@ from orchestrator import Orchestrator
 from orchestrator.broker import SUBMIT_QUEUE
 from orchestrator.intake import new_job
 from orchestrator.local.processes import Processes
-from orchestrator.local.stack import PYTHON, Commands, Stack, StackOptions
+from orchestrator.local.stack import PYTHON, Commands, Stack
 from orchestrator.models import Secret
 from orchestrator.signatures import Reference, sign_reference
-from tests.conftest import ACCOUNTS, MAX_JOBS, REPOSITORY, TOKEN, accounts_file
+from tests.conftest import usual_accounts
 from tests.crashing import SILENT
+from tests.stack_kit import REPOSITORY, SECRETS, client_of, eventually, stack_in
 
 FRAMES = "useapi_frames"
 PATIENCE = 120.0
@@ -40,25 +40,14 @@ COMMANDS = Commands(worker=(*CELERY, "worker", "--loglevel=INFO", "-E", "--hostn
 def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("restarts")
     (folder / "plans").mkdir()
-    options = StackOptions(
-        accounts=folder / "accounts.toml",
-        artifacts=f"file://{folder}/artifacts",
-        cwd=REPOSITORY,
-        environ={**os.environ, "SIMULATOR_TOKEN": TOKEN, "CRASH_FOLDER": str(folder / "plans")},
-        simulator_arguments=("--scale", "0.1", "--seconds", "4"),
-        commands=COMMANDS,
-    )
-    made = Stack(folder / "run", options)
-    accounts_file(options.accounts, str(made.simulator_url), **dict.fromkeys(ACCOUNTS, MAX_JOBS))
-    with made, pytest.MonkeyPatch.context() as patch:
-        for name, value in {**made.environment, "SIMULATOR_TOKEN": TOKEN}.items():
-            patch.setenv(name, value)
+    secrets = {**SECRETS, "CRASH_FOLDER": str(folder / "plans")}
+    with stack_in(folder, usual_accounts, secrets, flower=True, commands=COMMANDS) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def own(own_stack: Stack) -> Iterator[Orchestrator]:
-    with Orchestrator.from_env() as made:
+    with client_of(own_stack) as made:
         yield made
 
 
@@ -88,14 +77,6 @@ def under_load(own: Orchestrator, own_stack: Stack) -> Iterator[None]:
 
 def tally(stack: Stack) -> dict[str, Any]:
     return requests.get(f"{stack.simulator_url}/__stats__", timeout=5).json()["total"]
-
-
-def eventually(holds: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < until, "did not come true in time"
-        time.sleep(0.05)
-    return found
 
 
 @pytest.mark.parametrize("time_of_it", ["first", "second"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,8 +13,8 @@ import requests
 
 from orchestrator import JobFailed, Orchestrator
 from orchestrator.client import Job
-from orchestrator.local.stack import Stack, StackOptions
-from tests.conftest import REPOSITORY
+from orchestrator.local.stack import Stack
+from tests.stack_kit import QUICK, client_of, eventually, stack_in
 
 PATIENCE = 60.0
 TOKENS = {"studio-1": "key-one-that-must-never-show", "studio-2": "key-two-that-must-never-show"}
@@ -37,34 +36,27 @@ def variable(name: str) -> str:
     return "RUNWAY_" + name.replace("-", "_").upper()
 
 
+VARIABLES = {variable(name): token for name, token in TOKENS.items()}
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Two accounts of two slots each; the simulator runs three at once. Generations take 0.4 s."""
+
+    def accounts(simulator: str) -> str:
+        return "".join(
+            ACCOUNT.format(name=name, variable=variable(name), base_url=simulator) for name in TOKENS
+        )
+
+    arguments = (*QUICK, "--max-jobs", "3")
     folder = tmp_path_factory.mktemp("runway")
-    path = folder / "accounts.toml"
-    secrets = {variable(name): token for name, token in TOKENS.items()}
-    options = StackOptions(
-        accounts=path,
-        artifacts=f"file://{folder}/artifacts",
-        cwd=REPOSITORY,
-        environ={**os.environ, **secrets},
-        simulator_arguments=("--scale", "0.1", "--seconds", "4", "--max-jobs", "3"),
-        flower=False,
-    )
-    made = Stack(folder / "run", options)
-    rows = [
-        ACCOUNT.format(name=name, variable=variable(name), base_url=made.simulator_url) for name in TOKENS
-    ]
-    path.write_text("".join(rows), encoding="utf-8")
-    with made, pytest.MonkeyPatch.context() as patch:
-        for name, value in {**made.environment, **secrets}.items():
-            patch.setenv(name, value)
+    with stack_in(folder, accounts, VARIABLES, simulator_arguments=arguments) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def orchestrator(stack: Stack) -> Iterator[Orchestrator]:
-    with Orchestrator.from_env() as made:
+    with client_of(stack, VARIABLES) as made:
         yield made
 
 
@@ -113,13 +105,6 @@ def rests(orchestrator: Orchestrator):
     yield read
     for name in TOKENS:
         orchestrator.operations.resume("account", f"runway/{name}")
-
-
-def eventually(holds: Callable[[], object]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < until, "did not come true in time"
-        time.sleep(0.02)
 
 
 def test_a_job_succeeds_by_polling_alone(enqueue, paid, orchestrator):

@@ -21,7 +21,8 @@ from orchestrator.providers import registry
 from orchestrator.safety import Finding
 from orchestrator.settings import Settings
 from orchestrator.store import Store
-from tests.conftest import REPOSITORY, TOKEN, accounts_file
+from tests.conftest import accounts_file
+from tests.stack_kit import REPOSITORY, TOKEN
 
 GOOD_REDIS = {
     "version": "9.1", "redis_version": "7.2.4", "eviction": "noeviction", "append_only": True,

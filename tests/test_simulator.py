@@ -31,6 +31,7 @@ from orchestrator.simulator.model import Order, Phase
 from orchestrator.simulator.options import Options, Seconds
 from orchestrator.simulator.pictures import draw_picture, picture_id
 from orchestrator.simulator.timers import Timers
+from tests.stack_kit import eventually
 
 EMAIL = "a@example.com"
 GENERATION = 0.1  # real seconds of one generation, with the options below
@@ -127,13 +128,6 @@ class Sim:
         self.receiver.server.shutdown()
         self.receiver.server.server_close()
         return code
-
-
-def eventually(holds: Callable[[], object], seconds: float = 8.0) -> None:
-    until = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < until, "did not come true in time"
-        time.sleep(0.01)
 
 
 def parse_png(file: bytes) -> tuple[int, int, bytes]:

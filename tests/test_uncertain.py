@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,9 +15,9 @@ from click.testing import CliRunner
 from orchestrator import JobFailed, Orchestrator
 from orchestrator.cli import main
 from orchestrator.client import Job
-from orchestrator.local.stack import Stack, StackOptions
+from orchestrator.local.stack import Stack
 from orchestrator.signatures import Reference, sign_reference
-from tests.conftest import REPOSITORY, TOKEN
+from tests.stack_kit import SECRETS, TOKEN, client_of, eventually, stack_in
 
 GENERIC = "webhook_json"
 PATIENCE = 60.0
@@ -52,33 +51,21 @@ ACCOUNTS = (("again-1", "again", "resubmit"), ("again-2", "again", "resubmit"), 
 @pytest.fixture(scope="module")
 def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """An API that cannot be asked: only its callbacks tell."""
-    folder = tmp_path_factory.mktemp("uncertain")
-    path = folder / "accounts.toml"
-    options = StackOptions(
-        accounts=path,
-        artifacts=f"file://{folder}/artifacts",
-        cwd=REPOSITORY,
-        environ={**os.environ, "SIMULATOR_TOKEN": TOKEN},
-        simulator_arguments=("--scale", "0.1", "--seconds", "4"),
-        flower=False,
-    )
-    made = Stack(folder / "run", options)
-    rows = [
-        ACCOUNT.format(name=name, api=api, policy=policy, simulator=made.simulator_url, deadline=DEADLINE)
-        for name, api, policy in ACCOUNTS
-    ]
-    path.write_text("".join(rows), encoding="utf-8")
-    with made:
+
+    def accounts(simulator: str) -> str:
+        return "".join(
+            ACCOUNT.format(name=name, api=api, policy=policy, simulator=simulator, deadline=DEADLINE)
+            for name, api, policy in ACCOUNTS
+        )
+
+    with stack_in(tmp_path_factory.mktemp("uncertain"), accounts) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def client(own_stack: Stack) -> Iterator[Orchestrator]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**own_stack.environment, "SIMULATOR_TOKEN": TOKEN, "COLUMNS": "200"}.items():
-            patch.setenv(name, value)
-        with Orchestrator.from_env() as made:
-            yield made
+    with client_of(own_stack, {**SECRETS, "COLUMNS": "200"}) as made:
+        yield made
 
 
 @pytest.fixture
@@ -110,14 +97,6 @@ def run(client: Orchestrator) -> Callable[..., str]:
 @pytest.fixture
 def told(run: Callable[..., str]) -> Callable[..., Any]:
     return lambda *words: json.loads(run(*words, "--json"))
-
-
-def eventually(check: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.02)
-    return found
 
 
 def uncertain_of(told: Callable[..., Any], job: Job) -> list[dict[str, Any]]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,9 @@ import redis
 import requests
 
 from orchestrator import Orchestrator
-from orchestrator.local.stack import Stack, StackOptions
-from tests.conftest import ACCOUNT, REPOSITORY, TOKEN
+from orchestrator.local.stack import Stack
+from tests.conftest import ACCOUNT
+from tests.stack_kit import client_of, eventually, stack_in
 
 FRAMES = "useapi_frames"
 GENERATE = "orchestrator.generate"
@@ -29,49 +28,32 @@ SECONDS = 90.0  # patience: the machine may be busy
 WORKER = f"worker@{socket.gethostname()}"
 
 
-def eventually(check: Callable[[], Any], what: str = "") -> Any:
-    """What `check` gives once that is true."""
-    deadline = time.monotonic() + SECONDS
-    while not (found := check()):
-        assert time.monotonic() < deadline, f"not within {SECONDS} s: {what or check}"
-        time.sleep(0.02)
-    return found
-
-
 @pytest.fixture(scope="module")
 def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """50 accounts of 10 jobs each, generations of 30 s on a quicker clock, one worker of two threads."""
-    folder = tmp_path_factory.mktemp("waiting")
-    path = folder / "accounts.toml"
-    options = StackOptions(
-        accounts=path,
-        artifacts=f"file://{folder}/artifacts",
-        cwd=REPOSITORY,
-        environ={**os.environ, "SIMULATOR_TOKEN": TOKEN},
+
+    def accounts(simulator: str) -> str:
+        rows = (
+            ACCOUNT.format(name=f"studio-{n}", max_jobs=MAX_JOBS, base_url=simulator)
+            for n in range(JOBS // MAX_JOBS)
+        )
+        # No poll and no deadline: what moves here is moved by callbacks.
+        text = re.sub(r"(net|timeout)_seconds = \d+", r"\1_seconds = 300", "".join(rows))
+        return re.sub(r"deadline_seconds = \d+", "deadline_seconds = 600", text)
+
+    with stack_in(
+        tmp_path_factory.mktemp("waiting"),
+        accounts,
         simulator_arguments=("--scale", str(SCALE), "--seconds", "30", "--progress", "0"),
         worker_arguments=(f"--concurrency={CONCURRENCY}", "--include=tests.helpers_tasks"),
-        flower=False,
-    )
-    made = Stack(folder / "run", options)
-    rows = (
-        ACCOUNT.format(name=f"studio-{n}", max_jobs=MAX_JOBS, base_url=made.simulator_url)
-        for n in range(JOBS // MAX_JOBS)
-    )
-    # No poll and no deadline: what moves here is moved by callbacks.
-    text = re.sub(r"(net|timeout)_seconds = \d+", r"\1_seconds = 300", "".join(rows))
-    text = re.sub(r"deadline_seconds = \d+", "deadline_seconds = 600", text)
-    path.write_text(text, encoding="utf-8")
-    with made:
+    ) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def client(own_stack: Stack) -> Iterator[Orchestrator]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**own_stack.environment, "SIMULATOR_TOKEN": TOKEN}.items():
-            patch.setenv(name, value)
-        with Orchestrator.from_env() as made:
-            yield made
+    with client_of(own_stack) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
