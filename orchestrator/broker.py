@@ -17,7 +17,7 @@ from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps
 
 from orchestrator.errors import masked
-from orchestrator.models import CLAIM_PUSH_SECONDS, Message
+from orchestrator.models import CLAIM_PUSH_SECONDS, RETENTION, Message
 
 GENERATE = "orchestrator.generate"
 TICK = "orchestrator.tick"
@@ -31,7 +31,6 @@ SUBMIT, FINISH, REFUSED = "submit", "finish", "refused"
 REASON = "job_reason"  # header of a refused job
 
 TICK_SECONDS = 1.0
-RESULT_SECONDS = 7 * 86_400  # longer than the longest wait of a chord
 WORKER_THREADS = 32
 SOCKET_SECONDS, CONNECT_SECONDS = 15.0, 5.0
 SHOWN_CHARACTERS = 80
@@ -39,8 +38,11 @@ SHOWN_CHARACTERS = 80
 logger = logging.getLogger(__name__)
 
 
-def make_app(broker_url: str, result_url: str) -> Celery:
-    """The Celery app, configured so that nothing depends on the broker's memory of a message."""
+def make_app(broker_url: str, result_url: str, result_seconds: int = RETENTION.ended) -> Celery:
+    """The Celery app, configured so that nothing depends on the broker's memory of a message.
+
+    `result_seconds`: for how long results are kept; longer than the longest wait of a chord.
+    """
     app = Celery("orchestrator", broker=broker_url, backend=result_url)
     app.conf.update(
         task_serializer="json",
@@ -49,7 +51,7 @@ def make_app(broker_url: str, result_url: str) -> Celery:
         task_default_queue=SUBMIT_QUEUE,
         task_queues=[Queue(name) for name in QUEUES],  # type: ignore[no-untyped-call]
         task_create_missing_queues=True,
-        result_expires=RESULT_SECONDS,
+        result_expires=result_seconds,
         result_backend_always_retry=True,
         result_backend_thread_safe=True,
         redis_socket_keepalive=True,
@@ -104,6 +106,20 @@ class Broker:
         """Ask a worker to finish these jobs as the tasks they are."""
         for message in messages:
             self._send(message, FINISH, FINISH_QUEUE)
+
+    def revoke(self, job_ids: Sequence[str]) -> None:
+        """Let these be revoked for Celery. Of none of them was a message ever sent, or is a link known.
+
+        So there is nothing for a worker to do, and no row of Flower's to correct. Safe to call twice.
+        """
+        for job_id in job_ids:
+            self.app.backend.mark_as_revoked(job_id, f"job {job_id} was cancelled")
+
+    def forget(self, job_ids: Sequence[str]) -> None:
+        """Delete the results of these tasks."""
+        if job_ids:
+            backend = self.app.backend
+            backend.client.delete(*map(backend.get_key_for_task, job_ids))
 
     def refuse(self, message: Message, reason: str) -> None:
         """Let a task that could not become a job fail as itself, for its links and chords to see."""

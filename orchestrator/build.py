@@ -51,7 +51,7 @@ def build(settings: Settings) -> Built:
     redis_url, server = settings.redis_url, None
     if redis_url is None:
         redis_url, server = find_or_start(settings.folder)
-    store = Store(redis_url)
+    store = Store(redis_url, settings.retention)
     store.accounts.configure(settings.accounts)
     exchange = Exchange(
         upstream=Upstream(),
@@ -61,7 +61,7 @@ def build(settings: Settings) -> Built:
         keys=settings.secret_keys,
         public_url=settings.public_url,
     )
-    broker = Broker(make_app(settings.broker_url or redis_url, redis_url))
+    broker = Broker(make_app(settings.broker_url or redis_url, redis_url, settings.retention.ended))
     watch = Watch(store, exchange, clock=time.time, dice=random.random)
     flow = Flow(store, broker, exchange, watch, time.time, random.random, settings.max_waiting)
     return Built(flow, settings, server)

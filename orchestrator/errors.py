@@ -15,6 +15,7 @@ OrchestratorError
 ├─ StoreUnavailable                              Redis does not answer; nothing was recorded
 ├─ QueueFull                                     too many jobs wait already; nothing was recorded
 ├─ Conflict                                      its name was given to something else; nothing was recorded
+├─ BatchGoesOn                                   it is not over, as this would need it to be
 ├─ NotFound          JobNotFound                 nothing of this name is known
 └─ JobFailed · JobCancelled
 
@@ -199,6 +200,10 @@ class QueueFull(OrchestratorError):
 
 class Conflict(OrchestratorError):
     """What the caller calls by this name was something else before. Nothing was recorded."""
+
+
+class BatchGoesOn(OrchestratorError):
+    """The batch is not over. Nothing was done."""
 
 
 class NotFound(OrchestratorError):

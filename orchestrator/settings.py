@@ -18,10 +18,12 @@ from urllib.parse import urlsplit
 from environs import Env, EnvValidationError, ValidationError
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.models import Account, Secret, WhenUncertain
+from orchestrator.models import RETENTION, Account, Retention, Secret, WhenUncertain
 
 MIN_SECRET_CHARACTERS = 24
 DEFAULT_FOLDER = ".orchestrator"
+DAY = 86_400
+LEAST_KEPT_DAYS, MOST_KEPT_DAYS = 0.05, 3_650
 
 # name -> (type, lowest, highest, default); what every provider's accounts have in common
 ACCOUNT_NUMBERS: dict[str, tuple[type, float, float, float]] = {
@@ -72,6 +74,7 @@ class Settings:
     accounts: tuple[Account, ...]
     max_waiting: int  # jobs that may wait; 0: no cap
     folder: Path  # of the embedded server
+    retention: Retention = RETENTION
 
     @classmethod
     def from_environ(cls, providers: Mapping[str, ProviderFacts]) -> Settings:
@@ -85,11 +88,18 @@ class Settings:
         accounts_path = env.str("ACCOUNTS", "")
         max_waiting = env.int("MAX_WAITING", 0, validate=_is_not_negative)
         folder = env.str("FOLDER", "") or DEFAULT_FOLDER
+        keep_days = env.float("KEEP_DAYS", RETENTION.ended / DAY, validate=_is_kept_for)
+        keep_failed_days = env.float("KEEP_FAILED_DAYS", RETENTION.failed / DAY, validate=_is_kept_for)
         faults = _sealed(env)
         if public_url and not secret_keys and not any("SECRET_KEYS" in fault for fault in faults):
             faults.append(
                 "ORCHESTRATOR_SECRET_KEYS is not set, but ORCHESTRATOR_PUBLIC_URL asks for callbacks, which "
                 "must be signed: set it to the output of `openssl rand -hex 32`"
+            )
+        if keep_days and keep_failed_days and keep_failed_days < keep_days:
+            faults.append(
+                f"ORCHESTRATOR_KEEP_FAILED_DAYS: is {keep_failed_days:g}, less than the {keep_days:g} of "
+                f"ORCHESTRATOR_KEEP_DAYS: what failed is kept at least as long as what did not"
             )
         accounts = _accounts(accounts_path, providers, faults) if accounts_path else ()
         if faults:
@@ -103,6 +113,7 @@ class Settings:
             accounts=accounts,
             max_waiting=max_waiting,
             folder=Path(folder),
+            retention=Retention(round(keep_days * DAY), round(keep_failed_days * DAY)),
         )
 
 
@@ -129,6 +140,11 @@ def _sealed(env: Env) -> list[str]:
 def _is_not_negative(number: int) -> None:
     if number < 0:
         raise ValidationError("must be 0, for no cap, or the number of jobs that may wait")
+
+
+def _is_kept_for(days: float) -> None:
+    if not LEAST_KEPT_DAYS <= days <= MOST_KEPT_DAYS:
+        raise ValidationError(f"is {days:g}; it must be from {LEAST_KEPT_DAYS} to {MOST_KEPT_DAYS} days")
 
 
 def _is_redis_url(url: str) -> None:
