@@ -88,6 +88,8 @@ def _counts(case: Case) -> list[Line]:
     off, known = [], Counter[tuple[str, str]]()
     for record in case.evidence.records.values():
         known[record.batch, record.state] += 1
+    for batch in {batch for batch, _ in known} - case.evidence.counts.keys():
+        off.append((-1, f"batch {batch}: its counters were not looked at"))
     for batch, counts in case.evidence.counts.items():
         for end in (*ENDS, "queued", "submitted", "collecting"):
             if counts.get(end, 0) != known[batch, end]:
