@@ -127,6 +127,8 @@ class Attempt:
     uncertain_since: float  # since when it is not known whether the provider took it; 0: it is
     denied: int  # how often the provider said that it did not take it
     polls: int
+    verdict: str = ""  # that it was closed with: succeeded, failed, busy …; empty: it is open
+    error: Mapping[str, Any] | None = None  # `errors.describe` of what it failed with
 
 
 # A look at an attempt that was claimed from the due list, and came to nothing, is made again after this.

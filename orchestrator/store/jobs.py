@@ -7,6 +7,8 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, count
 from typing import Any
 
 from orchestrator.errors import JobNotFound, QueueFull
@@ -293,6 +295,16 @@ class Jobs:
             rows: list[Mapping[str, str]] = self._link.call(pipeline.execute)
             return rows
 
+    def attempts_of(self, jobs: Sequence[Job]) -> list[tuple[Attempt, ...]]:
+        """The attempts of each job that are still known, first to last."""
+        ids = [[attempt_id(job.id, number) for number in range(1, job.attempts + 1)] for job in jobs]
+        with self._link.client.pipeline(transaction=False) as pipeline:
+            for attempt in chain.from_iterable(ids):
+                pipeline.hgetall(f"{PREFIX}attempt:{attempt}")
+            rows = iter(self._link.call(pipeline.execute))
+        found = [[(attempt, next(rows)) for attempt in its] for its in ids]
+        return [tuple(records.attempt(attempt, row) for attempt, row in its if row) for its in found]
+
     def durations(self, timing: str) -> list[float]:
         """Seconds that the latest generations of a provider and model took."""
         found = self._link.call(lambda: self._link.client.lrange(f"{PREFIX}durations:{timing}", 0, -1))
@@ -310,6 +322,16 @@ class Jobs:
     def jobs_of(self, batch: str) -> list[str]:
         ids: list[str] = self._link.call(lambda: self._link.client.lrange(f"{PREFIX}jobs-of:{batch}", 0, -1))
         return ids
+
+    def in_batch(self, batch: str) -> Iterator[list[Job]]:
+        """The batch's jobs that are still known, in the order they were enqueued, so many at a time."""
+        key = f"{PREFIX}jobs-of:{batch}"
+        for first in count(0, JOBS_PER_CALL):
+            read = partial(self._link.client.lrange, key, first, first + JOBS_PER_CALL - 1)
+            ids: list[str] = self._link.call(read)
+            if not ids:
+                return
+            yield self.jobs(ids)
 
     def counts(self) -> dict[str, int]:
         """Jobs by `<provider>/<state>`."""

@@ -120,4 +120,6 @@ def attempt(attempt: str, row: Mapping[str, str]) -> Attempt:
         uncertain_since=float(row.get("uncertain_since", 0)),
         denied=int(row.get("denied", 0)),
         polls=int(row.get("polls", 0)),
+        verdict=row.get("verdict", ""),
+        error=json.loads(row["error"]) if row.get("error") else None,
     )
