@@ -9,7 +9,6 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-
 from orchestrator.demo.gallery import Card, Picture, render
 
 PNG = b"\x89PNG\r\n\x1a\n with bytes that base64 writes as + and /: \xfb\xef\xbe\xff\xff"

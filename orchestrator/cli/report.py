@@ -54,9 +54,7 @@ def report(
                 "note": written.note or None,
             }
         )
-    told = (
-        f"{counted(written.jobs, 'job')}, {counted(written.thumbnails, 'thumbnail')}, {size(written.bytes)}"
-    )
-    click.echo(f"{written.path}: {told}")
+    told = [counted(written.jobs, "job"), counted(written.thumbnails, "thumbnail"), size(written.bytes)]
+    click.echo(f"{written.path}: {', '.join(told)}")
     if written.note:
         click.echo(written.note, err=True)
