@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 from orchestrator import Orchestrator
-from tests.conftest import REPOSITORY
+from tests.stack_kit import REPOSITORY, eventually
 
 # Only looked for: imported in here, its warnings would be errors.
 pytestmark = pytest.mark.skipif(
@@ -80,10 +79,9 @@ def test_a_run_that_is_killed_and_made_again_pays_for_nothing_twice(
     orchestrator.operations.pause("provider", PROVIDER)
     try:
         killed = launch()
-        deadline = time.monotonic() + SECONDS
-        while orchestrator.batch(BATCH).counts()["total"] < JOBS:
-            assert killed.poll() is None and time.monotonic() < deadline, (tmp_path / "run-0.log").read_text()
-            time.sleep(0.05)
+        enqueued = lambda: orchestrator.batch(BATCH).counts()["total"] == JOBS  # noqa: E731
+        eventually(lambda: enqueued() or killed.poll(), seconds=SECONDS)
+        assert killed.poll() is None, (tmp_path / "run-0.log").read_text()
         killed.kill()
         killed.wait()
     finally:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from orchestrator import Orchestrator
 from orchestrator.local.processes import Command, Processes
-from tests.conftest import REPOSITORY
+from tests.stack_kit import REPOSITORY
 
 EXAMPLES = REPOSITORY / "deploy" / "examples"
 SECONDS = 60.0
