@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.console import Console
+from rich.markup import escape
 
 from orchestrator.cli.plainly import json_option, with_orchestrator
 from orchestrator.views.printing import counted, print_json
@@ -40,7 +42,8 @@ def report(
     flow = orchestrator.flow
     wanted = Wanted(limit=limit, thumbnails=thumbnails == "small")
     try:
-        written = write_report(flow.store, flow.exchange.providers, flow.clock(), batch, output, wanted)
+        with Console(stderr=True).status(f"Writing {escape(str(output))} …"):
+            written = write_report(flow.store, flow.exchange.providers, flow.clock(), batch, output, wanted)
     except OSError as error:
         raise click.ClickException(f"{output} cannot be written: {error.strerror or error}") from None
     if as_json:

@@ -23,5 +23,9 @@
     one("[role=status]").textContent = `${left.length} of ${cards.length} jobs shown`;
   };
 
-  one(".tools").addEventListener("input", filter);
+  let soon = 0;
+  one(".tools").addEventListener("input", () => {
+    clearTimeout(soon);
+    soon = setTimeout(filter, 120);
+  });
 })();
