@@ -36,6 +36,7 @@ def test_nothing_is_lost_or_paid_for_twice_whatever_is_killed(tmp_path: Path) ->
     assert found["sound"] and found["seed"] == int(SEED)
     assert set(found["strikes"]) == {
         "kill worker", "kill ticker", "kill-child receiver", "restart valkey", "stop worker",
+        "kill collector",
     }  # fmt: skip
     assert all(not told.startswith("0 ") for told in found["faults"].values()), found["faults"]
 
@@ -64,7 +65,9 @@ def test_every_process_is_struck(storm, hard, seed) -> None:
     strikes = draw(seed, 20, storm, hard).strikes
     told = {f"{strike.what} {strike.whom.partition('-')[0]}" for strike in strikes}
     redis = "kill valkey" if hard else "restart valkey"
-    assert told == {"kill worker", "kill-child receiver", "kill ticker", "stop worker", redis}
+    assert told == {
+        "kill worker", "kill-child receiver", "kill ticker", "kill collector", "stop worker", redis,
+    }  # fmt: skip
     assert [strike.at for strike in strikes] == sorted(strike.at for strike in strikes)
     assert strikes[-1].at < storm
 

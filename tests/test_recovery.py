@@ -94,7 +94,7 @@ class World:
         return {**made, **more}
 
     def picture(self, folder: str, name: str) -> None:
-        self.artifacts.put(folder, name, "", [PNG])
+        self.artifacts.put(f"{folder}/{name}", "", [PNG])
 
     def hear(self, attempt: str, body: Any, account: str = "a") -> str:
         text = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -9,12 +9,13 @@ import signal
 
 import click
 
-from orchestrator.cli import callbacks, dead, jobs, local, operate, recover, spend
+from orchestrator.cli import callbacks, collecting, dead, jobs, local, operate, recover, spend
 
 COMMANDS = (
     *(local.demo, local.up, local.simulate, local.doctor, local.providers),
     *(jobs.enqueue, jobs.status, jobs.explain, jobs.forecast),
     *(operate.accounts, operate.pause, operate.resume, operate.drain, operate.weigh, dead.dead),
+    *(collecting.collecting, collecting.refresh),
     *(spend.spend, spend.cap, callbacks.callbacks, recover.recover),
 )
 
