@@ -6,6 +6,7 @@ import contextlib
 import uuid
 from collections.abc import Iterator
 
+from orchestrator.broker import QUEUES
 from orchestrator.build import Built, build, read_settings
 from orchestrator.errors import CollectFailed, ConfigurationError, OrchestratorError
 from orchestrator.models import Request
@@ -88,8 +89,10 @@ def _public_url(built: Built) -> Iterator[Finding]:
 
 
 def _workers(built: Built) -> Iterator[Finding]:
-    names = built.flow.broker.workers(PING_SECONDS)
-    if names:
-        yield Finding("ok", f"{len(names)} worker(s) answer: {', '.join(sorted(names))}")
-    else:
-        yield Finding("warning", "no worker answers: start one with `celery -A workers worker`")
+    workers = built.flow.broker.workers(PING_SECONDS)
+    if not workers:
+        return (yield Finding("warning", "no worker answers: start one with `celery -A workers worker`"))
+    yield Finding("ok", f"{len(workers)} worker(s) answer: {', '.join(sorted(workers))}")
+    for queue in sorted(set(QUEUES).difference(*workers.values())):
+        cure = f"start one with `celery -A workers worker -Q {queue}`"
+        yield Finding("warning", f"no worker takes from {queue}: {cure}")
