@@ -139,7 +139,7 @@ SOUND = Evidence(
     due_jobs=[],
     waiting=[],
     uncertain=[],
-    files={"/a/j-1.png": (3, "abc")},
+    files={"/a/j-1.png": (3, "abc"), "/a/j-1.json": (2, "")},
     askable=frozenset({"useapi_frames"}),
     free=frozenset({"useapi_preview"}),
     holding=frozenset({"runway-2"}),
@@ -168,7 +168,11 @@ WRONG: Mapping[str, tuple[Evidence, str]] = {
     "a cancel without effect": (replace(SOUND, cancelled=frozenset({0})), "ends"),
     "a counter that drifted": (replace(SOUND, counts={BATCH: {"succeeded": 2}}), "batch counters"),
     "a picture that is not there": (replace(SOUND, files={}), "pictures"),
-    "a picture of another size": (replace(SOUND, files={"/a/j-1.png": (2, "abc")}), "pictures"),
+    "a picture of another size": (
+        replace(SOUND, files={"/a/j-1.png": (2, "abc"), "/a/j-1.json": (2, "")}),
+        "pictures",
+    ),
+    "a picture with nothing beside it": (replace(SOUND, files={"/a/j-1.png": (3, "abc")}), "pictures"),
     "a task without a result": (with_record(celery=("STARTED", None)), "Celery results"),
     "a task with another result": (with_record(celery=("SUCCESS", {"x": 1})), "Celery results"),
     "a generation of nobody": (

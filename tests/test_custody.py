@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import time
 import uuid
@@ -21,16 +20,22 @@ from orchestrator.broker import FINISH_QUEUE
 from orchestrator.cli import main
 from orchestrator.client import Batch
 from orchestrator.errors import NotFound
-from orchestrator.local.stack import COLLECT, Stack, StackOptions
+from orchestrator.local.stack import COLLECT, Stack
+from orchestrator.models import Job
 from orchestrator.recovery import Recovery
 from orchestrator.sidecar import read
-from tests.conftest import REPOSITORY, TOKEN, accounts_file
+from tests.conftest import accounts
+from tests.stack_kit import SECRETS, client_of, eventually, stack_in
 
 PROVIDER = "useapi_frames"
 SLOTS = 4
 JOBS = 5 * SLOTS
 PATIENCE = 120.0
-NAME = "{batch}/{date}/{custom_id}-{place}"
+NAMED = {**SECRETS, "ORCHESTRATOR_ARTIFACT_NAME": "{batch}/{date}/{custom_id}-{place}"}
+
+
+def one_account(simulator_url: str) -> str:
+    return accounts(simulator_url, **{"studio-1": SLOTS})
 
 
 @pytest.fixture(scope="module")
@@ -46,30 +51,15 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def own_stack(disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """With a collector, as `up` has one."""
-    folder = tmp_path_factory.mktemp("custody")
-    options = StackOptions(
-        accounts=folder / "accounts.toml",
-        artifacts=f"file://{disk}/kept",
-        cwd=REPOSITORY,
-        environ={**os.environ, "SIMULATOR_TOKEN": TOKEN, "ORCHESTRATOR_ARTIFACT_NAME": NAME},
-        flower=False,
-        collectors=1,
-        simulator_arguments=("--scale", "0.1", "--seconds", "4"),
-    )
-    stack = Stack(folder / "run", options)
-    accounts_file(options.accounts, str(stack.simulator_url), **{"studio-1": SLOTS})
-    with stack:
-        yield stack
+    folder, artifacts = tmp_path_factory.mktemp("custody"), f"file://{disk}/kept"
+    with stack_in(folder, one_account, NAMED, artifacts=artifacts, collectors=1) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def client(own_stack: Stack) -> Iterator[Orchestrator]:
-    with pytest.MonkeyPatch.context() as patch:
-        told = {**own_stack.environment, "SIMULATOR_TOKEN": TOKEN, "ORCHESTRATOR_ARTIFACT_NAME": NAME}
-        for name, value in told.items():
-            patch.setenv(name, value)
-        with Orchestrator.from_env() as made:
-            yield made
+    with client_of(own_stack, NAMED) as made:
+        yield made
 
 
 @pytest.fixture
@@ -84,13 +74,6 @@ def posts(own_stack: Stack) -> Callable[[], int]:
     return lambda: count() - before
 
 
-def eventually(holds: Callable[[], Any]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < until, "it did not come to be"
-        time.sleep(0.1)
-
-
 def enqueued(client: Orchestrator, count: int) -> Batch:
     name = f"batch-{uuid.uuid4().hex[:8]}"
     for number in range(count):
@@ -101,6 +84,11 @@ def enqueued(client: Orchestrator, count: int) -> Batch:
 
 def slots_in_use(client: Orchestrator) -> int:
     return sum(row["used"] for row in client.flow.store.accounts.rows(PROVIDER, time.time()))
+
+
+def troubled(client: Orchestrator) -> list[Job]:
+    store = client.flow.store
+    return store.jobs([job_id for job_id, _ in store.collecting.troubled()])
 
 
 def told(*words: str) -> Any:
@@ -169,12 +157,14 @@ def test_nothing_is_begun_and_nothing_lost_while_storage_fails(fails, words, cli
     try:
         batch = enqueued(client, JOBS)
         # What was begun before the trouble was known is collected; the rest is not begun.
-        eventually(lambda: client.flow.store.collecting.storage() and not slots_in_use(client))
+        eventually(
+            lambda: client.flow.store.collecting.storage() and not slots_in_use(client), seconds=PATIENCE
+        )
         begun = posts()
-        eventually(lambda: client.flow.store.collecting.count() == begun)
+        eventually(lambda: client.flow.store.collecting.count() == begun, seconds=PATIENCE)
         assert SLOTS <= begun < JOBS
         assert_told(client, batch, begun, words)
-        eventually(lambda: all(each["tries"] > 3 for each in told("collecting")["jobs"]))
+        eventually(lambda: all(job.collect_failures > 3 for job in troubled(client)), seconds=PATIENCE)
         assert (posts(), batch.counts()["queued"]) == (begun, JOBS - begun)
     finally:
         mend()
@@ -210,7 +200,7 @@ def test_trouble_with_one_batch_does_not_hold_up_others(client, disk, posts):
     (disk / "kept").mkdir(exist_ok=True)
     (disk / "kept" / stuck).write_text("in the way")
     job = client.enqueue(PROVIDER, {"text_prompt": stuck}, batch=stuck)
-    eventually(lambda: job.record.collect_failures)
+    eventually(lambda: job.record.collect_failures, seconds=PATIENCE)
     others = enqueued(client, JOBS)
     assert others.wait(timeout=PATIENCE)["succeeded"] == JOBS
     assert client.flow.store.collecting.storage() == "" and job.state == "collecting"
