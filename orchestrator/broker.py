@@ -130,10 +130,10 @@ class Broker:
         with self.app.connection_for_write(connect_timeout=2) as connection:
             connection.ensure_connection(max_retries=0, timeout=2)
 
-    def workers(self, timeout_seconds: float) -> list[str]:
-        """Names of the workers that answer."""
-        answers = self.app.control.ping(timeout=timeout_seconds)
-        return [name for answer in answers for name in answer]
+    def workers(self, timeout_seconds: float) -> dict[str, set[str]]:
+        """The workers that answer, and the queues that each takes from."""
+        answers = self.app.control.inspect(timeout=timeout_seconds).active_queues() or {}
+        return {name: {queue["name"] for queue in queues} for name, queues in answers.items()}
 
     def _send(self, message: Message, phase: str, queue: str, more: Mapping[str, Any] | None = None) -> None:
         headers = {**(message.options.get("headers") or {}), PHASE: phase, ATTEMPT: message.attempt}

@@ -11,6 +11,7 @@ from orchestrator.broker import Broker, make_app
 from orchestrator.exchange import Exchange
 from orchestrator.flow import Flow
 from orchestrator.local.valkey import EmbeddedServer, find_or_start
+from orchestrator.naming import Naming
 from orchestrator.providers import registry
 from orchestrator.settings import ProviderFacts, Settings
 from orchestrator.store import Store
@@ -47,7 +48,11 @@ def read_settings() -> Settings:
 
 
 def build(settings: Settings) -> Built:
-    """Connect the pieces; start the embedded server where no Redis is named. Tells Redis the accounts."""
+    """Connect the pieces; start the embedded server where no Redis is named. Tells Redis the accounts.
+
+    Raises: ConfigurationError where nothing here speaks to the place for pictures; StoreUnavailable.
+    """
+    artifacts = Artifacts(settings.artifacts_url) if settings.artifacts_url else None
     redis_url, server = settings.redis_url, None
     if redis_url is None:
         redis_url, server = find_or_start(settings.folder)
@@ -55,11 +60,12 @@ def build(settings: Settings) -> Built:
     store.accounts.configure(settings.accounts)
     exchange = Exchange(
         upstream=Upstream(),
-        artifacts=Artifacts(settings.artifacts_url) if settings.artifacts_url else None,
+        artifacts=artifacts,
         providers=registry(),
         accounts={(account.provider, account.name): account for account in settings.accounts},
         keys=settings.secret_keys,
         public_url=settings.public_url,
+        naming=Naming(settings.artifact_name),
     )
     broker = Broker(make_app(settings.broker_url or redis_url, redis_url))
     watch = Watch(store, exchange, clock=time.time, dice=random.random)

@@ -177,6 +177,13 @@ class Job:
         fields = {**job.result, "artifacts": tuple(Artifact(**each) for each in job.result["artifacts"])}
         return Result(**fields)
 
+    def refresh(self) -> tuple[str, ...]:
+        """Ask the provider for fresh URLs of its pictures; those not kept yet are collected by them.
+
+        Generates nothing; safe to call twice. Raises: NotFound, ProviderError, CollectFailed.
+        """
+        return self._flow.refresh(self.id)
+
     def cancel(self) -> bool:
         """Cancel it, at the provider too where it can. False where it is too late."""
         return self._flow.cancel(self.id)

@@ -6,6 +6,7 @@ import contextlib
 import uuid
 from collections.abc import Iterator
 
+from orchestrator.broker import QUEUES
 from orchestrator.build import Built, build, read_settings
 from orchestrator.errors import CollectFailed, ConfigurationError, OrchestratorError
 from orchestrator.models import Request
@@ -64,10 +65,9 @@ def _artifacts(built: Built) -> Iterator[Finding]:
     if artifacts is None:
         return (yield Finding("ok", "artifacts are not kept, only their URLs"))
     try:
-        artifacts.remove(artifacts.put("doctor", uuid.uuid4().hex, "", [PNG]))
-    except (CollectFailed, OSError, ImportError) as error:
-        cure = "is ORCHESTRATOR_ARTIFACTS right, and may this user write there?"
-        yield Finding("fault", f"artifacts cannot be kept: {error}: {cure}")
+        artifacts.remove(artifacts.put(f"doctor/{uuid.uuid4().hex}", "", [PNG]))
+    except (CollectFailed, OSError) as error:
+        yield Finding("fault", str(error))
     else:
         yield Finding("ok", f"artifacts can be kept in {built.settings.artifacts_url}")
 
@@ -89,8 +89,10 @@ def _public_url(built: Built) -> Iterator[Finding]:
 
 
 def _workers(built: Built) -> Iterator[Finding]:
-    names = built.flow.broker.workers(PING_SECONDS)
-    if names:
-        yield Finding("ok", f"{len(names)} worker(s) answer: {', '.join(sorted(names))}")
-    else:
-        yield Finding("warning", "no worker answers: start one with `celery -A workers worker`")
+    workers = built.flow.broker.workers(PING_SECONDS)
+    if not workers:
+        return (yield Finding("warning", "no worker answers: start one with `celery -A workers worker`"))
+    yield Finding("ok", f"{len(workers)} worker(s) answer: {', '.join(sorted(workers))}")
+    for queue in sorted(set(QUEUES).difference(*workers.values())):
+        cure = f"start one with `celery -A workers worker -Q {queue}`"
+        yield Finding("warning", f"no worker takes from {queue}: {cure}")

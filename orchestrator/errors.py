@@ -11,7 +11,9 @@ OrchestratorError
 │  ├─ Rejected       Invalid · Moderated · Unsupported · Held     give up
 │  └─ Uncertain                                  the POST may have arrived: leave open
 ├─ CallbackRefused   BadReference · BadSignature · Stale · Malformed
-├─ CollectFailed                                 a picture could not be fetched or kept; collect again
+├─ CollectFailed                                 a picture could not be fetched; collect again
+│  ├─ BadPicture                                 what came is none: collect again, not for long
+│  └─ StorageFailed                              it could not be kept: collect again, begin nothing meanwhile
 ├─ StoreUnavailable                              Redis does not answer; nothing was recorded
 ├─ QueueFull                                     too many jobs wait already; nothing was recorded
 ├─ Conflict                                      its name was given to something else; nothing was recorded
@@ -181,12 +183,27 @@ class Malformed(CallbackRefused):
 class CollectFailed(OrchestratorError):
     """A picture could not be fetched or kept. Collecting again costs nothing at the provider.
 
-    `http_status`: what its URL was answered with, where that is the trouble.
+    `http_status`: what its URL was answered with, where that is the trouble. `fresh_urls`: what the provider
+    calls the pictures now, where it was asked.
     """
+
+    fresh_urls: tuple[str, ...] = ()
 
     def __init__(self, message: str, *, http_status: int | None = None) -> None:
         super().__init__(message)
         self.http_status = http_status
+
+
+class BadPicture(CollectFailed):
+    """What came is not what may be kept, and the next time it is likely the same."""
+
+
+class StorageFailed(CollectFailed):
+    """The picture was there, and the place it is kept in did not take it. `wide`: nor would it another."""
+
+    def __init__(self, message: str, *, wide: bool) -> None:
+        super().__init__(message)
+        self.wide = wide
 
 
 class StoreUnavailable(OrchestratorError):

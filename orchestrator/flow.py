@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import retry
+from orchestrator.custody import Custody
 from orchestrator.errors import (
     BadReference,
-    CollectFailed,
     Conflict,
     JobCancelled,
     JobFailed,
@@ -210,15 +209,13 @@ class Flow:
         """
         if not self.store.begin_finish(job_id, self.clock()):
             return None
-        job = self.store.job(job_id)
+        (job,) = self.store.jobs([job_id])
         if job.state is State.CANCELLED:
             raise JobCancelled(job.reason or f"job {job.id} was cancelled")
         if not job.artifact_urls:
             raise JobFailed(_why(job))
-        try:
-            artifacts = self.exchange.collect(job, lambda: self.store.attempts(job))
-        except CollectFailed as error:
-            self._finish_later(job, error)
+        artifacts = self.custody.collect(job)
+        if artifacts is None:
             return None
         return {
             "job_id": job.id,
@@ -228,6 +225,20 @@ class Flow:
             "seconds": round(self.clock() - job.created_at, 3),
             "artifacts": [asdict(artifact) for artifact in artifacts],
         }
+
+    def refresh(self, job_id: str) -> tuple[str, ...]:
+        """Ask the provider for fresh URLs of a job's pictures; what is not kept yet is collected by them.
+
+        Generates nothing. Raises: NotFound, ProviderError, CollectFailed.
+        """
+        urls = self.custody.refresh(job_id)
+        replayed = self.store.dead.replay([job_id], self.clock(), False)  # where it is a dead letter
+        self.broker.finish(replayed.finishes)
+        return urls
+
+    @property
+    def custody(self) -> Custody:
+        return Custody(self.store, self.exchange, self.clock, self.dice)
 
     def end(self, job_id: str, result: Mapping[str, Any] | None, reason: str = "") -> None:
         """Record that Celery has stored the job's end; `result` None: it failed, for `reason`."""
@@ -290,13 +301,6 @@ class Flow:
         if settled.finish:
             self.broker.finish([settled.finish])
         return settled.word
-
-    def _finish_later(self, job: Job, error: CollectFailed) -> None:
-        if job.collect_failures + 1 >= retry.COLLECT_ATTEMPTS:
-            raise JobFailed(f"{job.provider} made the pictures, but they were not kept: {error}") from error
-        seconds = retry.backoff_seconds(job.collect_failures, self.dice(), retry.COLLECT_CAP_SECONDS)
-        _log("job.collect_postponed", job=job.id, seconds=round(seconds, 1), error=error)
-        self.store.finish_later(job.id, self.clock() + seconds, str(error))
 
 
 def _conflict(jobs: Sequence[NewJob]) -> str:

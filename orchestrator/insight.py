@@ -10,6 +10,7 @@ from orchestrator import forecast
 from orchestrator.errors import NotFound
 from orchestrator.models import Attempt, Job, State, attempt_id
 from orchestrator.retry import UNTIL_RESUMED
+from orchestrator.schemas import moment
 
 if TYPE_CHECKING:
     from orchestrator.store import Store
@@ -22,9 +23,8 @@ ENOUGH_JOBS = 10  # of a batch, before its own slot-seconds are believed
 class Explanation:
     """The one gate that holds a job. Moments are unix seconds."""
 
-    gate: (
-        str  # ended collecting provider uncertain message start backoff paused accounts rest slots pace next
-    )
+    # ended collecting provider uncertain message start backoff storage paused accounts rest slots pace next
+    gate: str
     text: str
     since: float
     opens_at: float | None = None  # about; None: nobody can say
@@ -107,6 +107,9 @@ class Insight:
     def _in_line(self, job: Job, since: float, rank: int) -> Explanation:
         now, paused = self.clock(), self.store.lanes.paused()
         pools = _pools(job.lane)
+        if storage := self.store.collecting.storage():
+            text = f"nothing is begun while pictures cannot be kept (`orchestrator collecting`): {storage}"
+            return Explanation("storage", text, since, None, rank)
         if f"batch:{job.batch}" in paused:
             spent = self.store.lanes.why_paused(job.batch) == "spend"
             reached = "its batch has reached its spend cap and" if spent else "its batch"
@@ -217,7 +220,11 @@ def _next_probe(rows: Sequence[dict[str, Any]]) -> float | None:
 
 
 def _collecting(job: Job) -> str:
-    return f"its pictures are fetched and kept ({job.collect_failures} times in vain so far)"
+    if not job.collect_failures:
+        return "its pictures are fetched and kept"
+    tried = "once" if job.collect_failures == 1 else f"{job.collect_failures} times"
+    until = f"; they can be fetched until {moment(job.artifacts_die_at)}" if job.artifacts_die_at else ""
+    return f"its pictures were not kept, tried {tried} in vain: {job.collect_error}{until}"
 
 
 def _at_the_provider(job: Job, attempt: Attempt) -> Explanation:

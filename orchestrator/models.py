@@ -89,6 +89,10 @@ class Job:
     tenant: str
     target: str  # whom it waits for: a provider, several joined by `+`, or `<provider>/<account>`
     custom_id: str = ""  # what its caller calls it, within its batch
+    collect_error: str = ""  # why its pictures were not kept the last time
+    artifacts_die_at: float | None = (
+        None  # about when they cannot be fetched any more, where there was trouble
+    )
 
     @property
     def lane(self) -> str:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from environs import Env, EnvValidationError, ValidationError
 
+from orchestrator import naming
 from orchestrator.errors import ConfigurationError
 from orchestrator.models import Account, Secret, WhenUncertain
 
@@ -69,6 +70,7 @@ class Settings:
     public_url: str | None  # None: no callbacks are asked for, everything is polled
     secret_keys: tuple[Secret, ...] = field(repr=False)
     artifacts_url: str | None = field(repr=False)  # None: only URLs are kept
+    artifact_name: str  # template: what the files are called, as `naming` reads it
     accounts: tuple[Account, ...]
     max_waiting: int  # jobs that may wait; 0: no cap
     folder: Path  # of the embedded server
@@ -83,6 +85,7 @@ class Settings:
         secret_keys: list[str] = env.list("SECRET_KEYS", [], validate=_are_long_enough) or []
         artifacts_url = env.str("ARTIFACTS", "") or "file://./artifacts"
         accounts_path = env.str("ACCOUNTS", "")
+        artifact_name = env.str("ARTIFACT_NAME", "", validate=_is_artifact_name) or naming.DEFAULT
         max_waiting = env.int("MAX_WAITING", 0, validate=_is_not_negative)
         folder = env.str("FOLDER", "") or DEFAULT_FOLDER
         faults = _sealed(env)
@@ -100,6 +103,7 @@ class Settings:
             public_url=public_url,
             secret_keys=tuple(Secret(key.strip()) for key in secret_keys if key.strip()),
             artifacts_url=None if artifacts_url == "none" else artifacts_url,
+            artifact_name=artifact_name,
             accounts=accounts,
             max_waiting=max_waiting,
             folder=Path(folder),
@@ -129,6 +133,11 @@ def _sealed(env: Env) -> list[str]:
 def _is_not_negative(number: int) -> None:
     if number < 0:
         raise ValidationError("must be 0, for no cap, or the number of jobs that may wait")
+
+
+def _is_artifact_name(template: str) -> None:
+    if template and (found := naming.faults(template)):
+        raise ValidationError("; ".join(found))
 
 
 def _is_redis_url(url: str) -> None:

@@ -26,7 +26,9 @@ base_url = "{simulator}/v1/runwayml"
 """
 
 
-def up_until_stopped(simulator: bool, workers: int, port: int, flower_port: int, console: Console) -> None:
+def up_until_stopped(
+    simulator: bool, workers: int, collectors: int, port: int, flower_port: int, console: Console
+) -> None:
     """Raises: ConfigurationError, LocalError; KeyboardInterrupt ends it."""
     if simulator:
         take_environment({"SIMULATOR_TOKEN": f"user:0-{secrets.token_hex(12)}"})
@@ -34,13 +36,13 @@ def up_until_stopped(simulator: bool, workers: int, port: int, flower_port: int,
         raise ConfigurationError(
             ["ORCHESTRATOR_ACCOUNTS is not set: name your accounts file, or try without one: up --simulator"]
         )
-    stack = _stack(simulator, workers, port, flower_port)
+    stack = _stack(simulator, workers, collectors, port, flower_port)
     with stack:
         _announce(stack, console)
         _watch(stack, console)
 
 
-def _stack(simulator: bool, workers: int, port: int, flower_port: int) -> Stack:
+def _stack(simulator: bool, workers: int, collectors: int, port: int, flower_port: int) -> Stack:
     environ = environment()
     folder = Path(environ.get("ORCHESTRATOR_FOLDER") or ".orchestrator")
     accounts = folder / "simulated-accounts.toml" if simulator else Path(environ["ORCHESTRATOR_ACCOUNTS"])
@@ -58,6 +60,7 @@ def _stack(simulator: bool, workers: int, port: int, flower_port: int) -> Stack:
             callbacks=simulator or settings.public_url is not None,
             simulator=simulator,
             workers=workers,
+            collectors=collectors,
             receiver_port=port,
             flower_port=flower_port,
         ),

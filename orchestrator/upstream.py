@@ -17,7 +17,7 @@ from urllib3.exceptions import LocationValueError, NewConnectionError
 
 from orchestrator.addresses import is_own, may_fetch
 from orchestrator.connections import ANYWHERE, PUBLIC, deadline
-from orchestrator.errors import Broken, CollectFailed, Uncertain, Unreachable
+from orchestrator.errors import BadPicture, Broken, CollectFailed, Uncertain, Unreachable
 from orchestrator.models import Reply, Request
 
 CONNECT_SECONDS = 5.0
@@ -105,7 +105,7 @@ class Upstream:
 
     def _picture(self, url: str, hosts: Sequence[str], base_url: str) -> requests.Response:
         if not may_fetch(url, hosts, base_url):
-            raise CollectFailed(f"the host {_host(url)!r} is not one the provider serves pictures from")
+            raise BadPicture(f"the host {_host(url)!r} is not one the provider serves pictures from")
         session = self._session if is_own(url, base_url) else self._pictures
         try:
             with deadline(CHUNK_SECONDS):
@@ -186,8 +186,8 @@ def _capped(response: requests.Response) -> Iterator[bytes]:
         raise CollectFailed(f"only {size} of {announced} bytes of the picture arrived")
 
 
-def _too_large() -> CollectFailed:
-    return CollectFailed(f"the picture is larger than {MAX_ARTIFACT_BYTES} bytes")
+def _too_large() -> BadPicture:
+    return BadPicture(f"the picture is larger than {MAX_ARTIFACT_BYTES} bytes")
 
 
 def _translated(error: Exception) -> Broken | Unreachable | Uncertain:

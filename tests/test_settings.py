@@ -65,6 +65,7 @@ def test_nothing_need_be_set(read):
         public_url=None,
         secret_keys=(),
         artifacts_url="file://./artifacts",
+        artifact_name="{batch}/{job}-{place}",
         accounts=(),
         max_waiting=0,
         folder=Path(".orchestrator"),

@@ -9,13 +9,14 @@ import signal
 
 import click
 
-from orchestrator.cli import callbacks, dead, jobs, local, operate, recover, report, spend
+from orchestrator.cli import callbacks, collecting, dead, jobs, local, operate, recover, report, spend
 
 COMMANDS = (
     *(local.demo, local.up, local.simulate, local.doctor, local.providers),
     *(jobs.enqueue, jobs.status, jobs.explain, jobs.forecast),
     *(operate.accounts, operate.pause, operate.resume, operate.drain, operate.weigh, dead.dead),
     *(spend.spend, spend.cap, callbacks.callbacks, recover.recover, report.report),
+    *(collecting.collecting, collecting.refresh),
 )
 
 

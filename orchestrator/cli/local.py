@@ -34,15 +34,19 @@ def demo(leave: bool, output: Path) -> None:
 @click.option("--simulator", is_flag=True, help="With simulated providers and two accounts at them.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
 @click.option(
+    "--collectors", type=click.IntRange(0), default=1, show_default=True,
+    help="Workers that only keep pictures; with 0 the others do that too.",
+)  # fmt: skip
+@click.option(
     "--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Of the receiver."
 )
 @click.option("--flower-port", type=click.IntRange(1, 65535), default=5555, show_default=True)
 @plainly
-def up(simulator: bool, workers: int, port: int, flower_port: int) -> None:
+def up(simulator: bool, workers: int, collectors: int, port: int, flower_port: int) -> None:
     """Run the whole local stack; Ctrl-C stops it."""
     from orchestrator.up import up_until_stopped
 
-    up_until_stopped(simulator, workers, port, flower_port, console)
+    up_until_stopped(simulator, workers, collectors, port, flower_port, console)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

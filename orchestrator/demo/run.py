@@ -42,12 +42,14 @@ def run(folder: Path, stay: bool, console: Console) -> bool:
         artifacts=f"file://{folder.resolve()}/pictures",
         cwd=Path.cwd(),
         environ={**environment(), **own},
+        collectors=1,
         simulator_arguments=SIMULATOR,
     )
     stack = Stack(folder / "run", options)
     options.accounts.write_text(accounts_file(str(stack.simulator_url)), encoding="utf-8")
     console.print(
-        "Starting Valkey, the provider simulator, a worker, the ticker, the receiver and Flower …",
+        "Starting Valkey, the provider simulator, a worker, a collector, the ticker, the receiver and "
+        "Flower …",
         soft_wrap=True,
     )
     with stack:

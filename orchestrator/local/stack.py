@@ -25,6 +25,8 @@ FLOWER_COLUMNS = "name,args,state,received,runtime,result,worker,uuid"
 UNSET = ("ORCHESTRATOR_PUBLIC_URL", "FLOWER_BASIC_AUTH")  # of the caller's environment: ours or none
 PYTHON = (sys.executable, "-m")
 CELERY = (*PYTHON, "celery", "-A", "workers")
+COLLECT = "orchestrator.finish"  # the queue whose tasks wait for the place that pictures are kept in
+COLLECTOR_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class Commands:
 
     simulator: Sequence[str] = (*PYTHON, "orchestrator.simulator", "--port", "{port}")
     worker: Sequence[str] = (*CELERY, "worker", "--loglevel=INFO", "-E", "--hostname", "{host}")
+    collector: Sequence[str] = (
+        *(*CELERY, "worker", "--loglevel=INFO", "-E", "--hostname", "{host}", "--queues", COLLECT),
+        *("--concurrency", str(COLLECTOR_THREADS), "--prefetch-multiplier", "1"),
+    )
     ticker: Sequence[str] = (*CELERY, "beat", "--pidfile=")
     receiver: Sequence[str] = (
         *(*PYTHON, "gunicorn", "--config", "python:webhooks.gunicorn_conf", "--bind", "127.0.0.1:{port}"),
@@ -46,7 +52,8 @@ class StackOptions:
 
     `cwd`: where the packages are found. `redis_url`: a server elsewhere instead of the embedded one.
     `public_url`: how providers reach the receiver, where that is not its local address. `callbacks` off: no
-    public URL is set, everything is polled. `secret_keys`: instead of the key kept in the folder.
+    public URL is set, everything is polled. `collectors`: workers that only finish jobs, while the others do
+    all else; 0: those do that too. `secret_keys`: instead of the key kept in the folder.
     Ports that are not given are free ones.
     """
 
@@ -61,6 +68,7 @@ class StackOptions:
     simulator: bool = True
     flower: bool = True
     workers: int = 1
+    collectors: int = 0
     simulator_port: int | None = None
     receiver_port: int | None = None
     flower_port: int | None = None
@@ -191,6 +199,12 @@ class Stack:
         for number in range(1, options.workers + 1):
             name = "worker" if number == 1 else f"worker-{number}"
             argv = (*_filled(run.worker, host=f"{name}@%h"), *options.worker_arguments)
+            if options.collectors:
+                argv = (*argv, "--exclude-queues", COLLECT)
+            found.append(self._command(name, argv, self._says(name, "ready.")))
+        for number in range(1, options.collectors + 1):
+            name = "collector" if number == 1 else f"collector-{number}"
+            argv = _filled(run.collector, host=f"{name}@%h")
             found.append(self._command(name, argv, self._says(name, "ready.")))
         found.append(self._command("ticker", run.ticker, self._says("ticker", "is starting.")))
         argv = _filled(run.receiver, port=self.receiver_port)

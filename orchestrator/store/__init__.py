@@ -19,6 +19,8 @@ Keys (all begin with `orc:`; the scripts in lua/ build them):
     paused                      set     provider:<name>, batch:<name>
     due                         zset    job:<id> or account:<provider>/<name> → when to look at it
     dead                        zset    failed job → when it failed
+    collecting                  zset    job whose pictures could not be kept → when their URLs die
+    storage                     string  why nothing is begun: pictures cannot be kept; expires by itself
     uncertain                   set     open attempts of which it is not known whether they arrived
     spend:<provider>/<name>     hash    <day>/<what became of it> → generations begun; cost
     spend-of:<batch>            hash    <provider>/<account>/<what became of it> → generations begun; cost
@@ -40,6 +42,7 @@ Every method may raise StoreUnavailable, and then may be called again: the scrip
 from __future__ import annotations
 
 from orchestrator.store.accounts import Accounts
+from orchestrator.store.collecting import Collecting
 from orchestrator.store.dead_letters import DeadLetters
 from orchestrator.store.jobs import Jobs, Opened
 from orchestrator.store.journal import Heard, Journal
@@ -60,6 +63,7 @@ class Store(Jobs):
         self.accounts = Accounts(link)
         self.lanes = Lanes(link)
         self.dead = DeadLetters(link)
+        self.collecting = Collecting(link)
         self.spend = Ledger(link)
         self.journal = Journal(link)
         self.server = Server(link)

@@ -146,9 +146,19 @@ class Jobs:
         job_id, _, number = attempt.rpartition(".")
         return bool(self._link.step("adopt", job_id, number, provider, account, upstream_id, now, timing))
 
-    def adopt_kept(self, job_id: str, batch: str, result: Mapping[str, Any], now: float) -> bool:
-        """Record a job that is not known, but whose pictures were found."""
-        return bool(self._link.step("adopt_kept", job_id, batch, json.dumps(result), now, KEEP_SECONDS))
+    def adopt_kept(
+        self,
+        batch: str,
+        result: Mapping[str, Any],
+        now: float,
+        *,
+        custom_id: str = "",
+        tenant: str = "",
+    ) -> bool:
+        """Record a job that is not known, but whose pictures were found. `result`: as the job's would be."""
+        told = (result["provider"], result["account"], custom_id, tenant)
+        arguments = (result["job_id"], batch, json.dumps(result), now, KEEP_SECONDS, *told)
+        return bool(self._link.step("adopt_kept", *arguments))
 
     def uncertain(self, attempt: str, now: float, due_at: float) -> None:
         """Record that an open attempt's submit was not answered as it should be: it may have arrived."""
@@ -206,9 +216,6 @@ class Jobs:
     def begin_finish(self, job_id: str, now: float) -> bool:
         """True for the one caller that is to finish the job now."""
         return bool(self._link.step("begin_finish", job_id, now))
-
-    def finish_later(self, job_id: str, due_at: float, reason: str) -> None:
-        self._link.step("finish_later", job_id, due_at, reason)
 
     def end(
         self, job_id: str, now: float, state: State, result: Mapping[str, Any] | None, reason: str

@@ -92,6 +92,8 @@ def job(job_id: str, row: Mapping[str, str], due_at: float | None) -> Job:
         expires_at=float(row["expires"]) if "expires" in row else None,
         tenant=row.get("tenant", ""),
         custom_id=row.get("custom_id", ""),
+        collect_error=row.get("collect_error", ""),
+        artifacts_die_at=float(row["urls_die"]) if "urls_die" in row else None,
         target=row.get("target") or "/".join(filter(None, (row["provider"], row.get("pinned")))),
     )
 

@@ -12,6 +12,7 @@ from rich.text import Text
 from orchestrator.models import State
 from orchestrator.schemas import moment, shown
 from orchestrator.views.accounts import account_rows, account_view, print_accounts
+from orchestrator.views.collecting import print_gate
 from orchestrator.views.printing import ago, console, counted, in_about, print_json
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def show_status(orchestrator: Orchestrator, as_json: bool) -> None:
         if kind == "batch" and store.lanes.why_paused(name) == "spend"
     ]
     uncertain = len(store.spend.uncertain())
+    troubled, storage = store.collecting.count(), store.collecting.storage()
     if as_json:
         return print_json(
             {
@@ -39,6 +41,8 @@ def show_status(orchestrator: Orchestrator, as_json: bool) -> None:
                 "paused": paused,
                 "batches_at_spend_cap": spent,
                 "uncertain": uncertain,
+                "not_kept": troubled,
+                "storage": storage or None,
                 "missing_callbacks": missing,
             }
         )
@@ -55,6 +59,10 @@ def show_status(orchestrator: Orchestrator, as_json: bool) -> None:
     if uncertain:
         told = f"of {counted(uncertain, 'submit')} it is not known whether the provider took it"
         console.print(f"{told}: `orchestrator status --uncertain`")
+    if troubled:
+        told = f"the pictures of {counted(troubled, 'job')} could not be kept so far"
+        console.print(f"{told}: `orchestrator collecting`")
+    print_gate(storage)
     for provider, share in missing.items():
         polled = ": it is polled instead" if orchestrator.flow.watch.polls_instead(provider) else ""
         console.print(f"{provider}: {share:.0%} of the latest callbacks did not come{polled}")

@@ -104,7 +104,10 @@ def _pictures(case: Case) -> list[Line]:
             off.append((record.number, "succeeded without a picture"))
         for artifact in record.artifacts:
             pictures += 1
-            expected.add(artifact["path"])
+            sidecar = artifact["path"].rpartition(".")[0] + ".json"
+            expected |= {artifact["path"], sidecar}
+            if sidecar not in case.evidence.files:
+                off.append((record.number, f"nothing stands beside {artifact['path']}"))
             if case.evidence.files.get(artifact["path"]) != (artifact["bytes"], artifact["sha256"]):
                 off.append((record.number, f"{artifact['path']} is not what was recorded"))
     more = Counter(path.rpartition(".")[2] for path in case.evidence.files.keys() - expected)

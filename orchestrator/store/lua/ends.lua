@@ -66,7 +66,7 @@ local function to_finish(id, now, urls, provider, account)
   turn_to(id, provider)
   if job_field(id, 'ended') then begin_again(id) end
   redis.call('HSET', job_key(id), 'urls', urls, 'account', account)
-  redis.call('HDEL', job_key(id), 'late_urls', 'late_provider', 'late_account')
+  redis.call('HDEL', job_key(id), 'late_urls', 'late_provider', 'late_account', 'urls_die')
   if urls ~= '' then redis.call('HDEL', job_key(id), 'error', 'reason') end
   set_state(id, 'collecting')
   return finish_due(id, now)
