@@ -103,10 +103,7 @@ class Orchestrator:
             raise Invalid(f"{len(faults)} of {place + 1} jobs cannot be sent:\n{shown}{more}")
         tenant = options.get("tenant", "")
         name = batch_name(name, tenant)
-        if weight is not None:
-            self.operations.weigh("tenant" if tenant else "batch", tenant or name, weight)
-        if max_spend is not None:
-            self.operations.cap(name, max_spend)
+        self.operations.prepare(name, tenant, weight, max_spend)
         self.flow.enqueue(list(jobs.values()))
         return Batch(self.flow, name)
 

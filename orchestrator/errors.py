@@ -16,6 +16,7 @@ OrchestratorError
 │  └─ StorageFailed                              it could not be kept: collect again, begin nothing meanwhile
 ├─ StoreUnavailable                              Redis does not answer; nothing was recorded
 ├─ QueueFull                                     too many jobs wait already; nothing was recorded
+├─ BadFile                                       a file cannot be taken as it is; nothing was begun
 ├─ Conflict                                      its name was given to something else; nothing was recorded
 ├─ NotFound          JobNotFound                 nothing of this name is known
 └─ JobFailed · JobCancelled
@@ -212,6 +213,10 @@ class StoreUnavailable(OrchestratorError):
 
 class QueueFull(OrchestratorError):
     """As many jobs wait as may. Nothing was recorded; the same call may be made later."""
+
+
+class BadFile(OrchestratorError):
+    """A file cannot be read, written, or taken as it is. The message says where, and the cure."""
 
 
 class Conflict(OrchestratorError):

@@ -38,10 +38,20 @@ class Forecast:
     batch: str
     remaining: int
     slots: float  # that serve it now, those of other batches included
+    used: int  # of them
     slot_seconds: float | None  # measured, per job; None: nothing has ended yet
     ends_at: float | None
     with_more: dict[int, float]  # more accounts like these → when it would end
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of jobs that are not enqueued yet."""
+
+    slots: float  # that would serve them now, those of others included
+    seconds: float | None  # until the last has ended; None: nothing is measured, or nobody takes work
+    cost: float  # of one generation each, at the dearest account
 
 
 @dataclass(frozen=True)
@@ -87,10 +97,10 @@ class Insight:
         able = [
             row for row in rows if row["opens_at"] is None and f"provider:{row['provider']}" not in paused
         ]
-        slots = sum(_takes(row, seconds) for row in able)
+        slots, used = sum(_takes(row, seconds) for row in able), sum(row["used"] for row in able)
         notes = _notes(batch, rows, able, remaining, paused)
         if seconds is None or not remaining or f"batch:{batch}" in paused:
-            return Forecast(batch, remaining, slots, seconds, None, {}, notes)
+            return Forecast(batch, remaining, slots, used, seconds, None, {}, notes)
         lanes = self._lanes(pools)
         mine = remaining * seconds
         share = sum(lane.share for lane in lanes if _is_of(lane, batch)) or 1.0
@@ -102,7 +112,17 @@ class Insight:
             return None if lasts is None else now + lasts + seconds / 2
 
         with_more = {count: moment for count in more if (moment := ends(count)) is not None}
-        return Forecast(batch, remaining, slots, seconds, ends(0), with_more, notes)
+        return Forecast(batch, remaining, slots, used, seconds, ends(0), with_more, notes)
+
+    def estimate(self, pools: Sequence[str], jobs: int) -> Estimate:
+        """How long so many jobs more would take that any of these providers may serve, and what they cost."""
+        rows = [row for pool in pools for row in self._rows(pool)]
+        seconds = self._slot_seconds({}, rows)
+        slots = sum(_takes(row, seconds) for row in rows if row["opens_at"] is None)
+        others = [(lane.waiting * (seconds or 0.0), lane.share) for lane in self._lanes(pools)]
+        lasts = forecast.seconds_to_end(jobs * seconds, 1.0, others, slots) if seconds else None
+        price = max((float(row.get("price", 0)) for row in rows), default=0.0)
+        return Estimate(slots, None if lasts is None else lasts + (seconds or 0.0) / 2, jobs * price)
 
     def _in_line(self, job: Job, since: float, rank: int) -> Explanation:
         now, paused = self.clock(), self.store.lanes.paused()

@@ -133,6 +133,7 @@ class Attempt:
     polls: int
     verdict: str = ""  # that it was closed with: succeeded, failed, busy …; empty: it is open
     error: Mapping[str, Any] | None = None  # `errors.describe` of what it failed with
+    cost: float = 0.0  # at most, in its account's price
 
 
 # A look at an attempt that was claimed from the due list, and came to nothing, is made again after this.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -92,6 +93,21 @@ def check(schema: type[Schema], values: Any, what: str) -> dict[str, Any]:
 def _made(schema: type[Schema]) -> Schema:
     """Making one costs more than all that is ever loaded with it."""
     return schema()
+
+
+def typed(texts: Mapping[str, str], declared: Mapping[str, fields.Field[Any]]) -> dict[str, Any]:
+    """Texts of a command line or a CSV as a schema wants them: text stays text, the rest is read as JSON."""
+    return {
+        name: text if isinstance(declared.get(name), fields.String) else _read(text)
+        for name, text in texts.items()
+    }
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def faults(error: ValidationError, values: Any) -> str:

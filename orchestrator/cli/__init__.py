@@ -9,11 +9,23 @@ import signal
 
 import click
 
-from orchestrator.cli import callbacks, collecting, dead, jobs, local, operate, recover, report, spend
+from orchestrator.cli import (
+    callbacks,
+    collecting,
+    dead,
+    files,
+    jobs,
+    local,
+    operate,
+    recover,
+    report,
+    spend,
+    watch,
+)
 
 COMMANDS = (
     *(local.demo, local.up, local.simulate, local.doctor, local.providers),
-    *(jobs.enqueue, jobs.status, jobs.explain, jobs.forecast),
+    *(files.run, jobs.enqueue, jobs.status, jobs.explain, jobs.forecast, watch.watch, watch.top),
     *(operate.accounts, operate.pause, operate.resume, operate.drain, operate.weigh, dead.dead),
     *(spend.spend, spend.cap, callbacks.callbacks, recover.recover, report.report),
     *(collecting.collecting, collecting.refresh),

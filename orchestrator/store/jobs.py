@@ -23,6 +23,7 @@ DEAD_SECONDS = 30 * 86_400  # … and those that failed for so long, that they m
 REFUSED_SECONDS = 30 * 86_400  # what moderation refused is not sent again for so long
 DELIVERY_SECONDS = 3600  # how long a callback is remembered, to refuse its replay
 CLAIM_LIMIT = 200
+FIRST_END = "0"  # before the first job of a batch that ended
 
 
 @dataclass(frozen=True)
@@ -370,18 +371,27 @@ class Jobs:
         Raises: TimeoutError once `timeout` seconds have passed since the call.
         """
         give_up_at = None if timeout is None else time.monotonic() + timeout
-        stream, last = f"{PREFIX}ended-in:{batch}", "0"
+        last = FIRST_END
         while True:
             patience = _patience(give_up_at)
             if patience <= 0:
                 raise TimeoutError(f"batch {batch!r} was not over after {timeout} seconds")
-            block = max(1, int(patience * 1000))
-            found = self._link.call(
-                lambda last=last, block=block: self._link.client.xread({stream: last}, count=500, block=block)  # type: ignore[misc]
-            )
-            for entry, fields in found[0][1] if found else ():
-                last = entry
-                yield fields["job"]
+            ids, last = self.ended_after(batch, last, patience)
+            yield from ids
+
+    def ended_after(self, batch: str, last: str, patience: float) -> tuple[list[str], str]:
+        """Ids of some of the batch's jobs that ended after `last`, and the next `last`.
+
+        The first is `FIRST_END`. Waits up to `patience` seconds where there is none yet; 0: not at all. A job
+        that ended, went on and ended again comes again.
+        """
+        stream = f"{PREFIX}ended-in:{batch}"
+        block = max(1, int(patience * 1000)) if patience > 0 else None
+        found = self._link.call(
+            lambda: self._link.client.xread({stream: last}, count=JOBS_PER_CALL, block=block)
+        )
+        entries = found[0][1] if found else []
+        return [fields["job"] for _, fields in entries], entries[-1][0] if entries else last
 
 
 def _patience(give_up_at: float | None) -> float:

@@ -8,6 +8,8 @@ from typing import Any
 
 from orchestrator.models import Account, Attempt, Job, Message, NewJob, State, Tries
 
+REFUNDED = "refunded"  # what becomes of a generation that the provider did not take
+
 
 def limits(account: Account) -> dict[Any, Any]:
     return {
@@ -124,4 +126,5 @@ def attempt(attempt: str, row: Mapping[str, str]) -> Attempt:
         polls=int(row.get("polls", 0)),
         verdict=row.get("verdict", ""),
         error=json.loads(row["error"]) if row.get("error") else None,
+        cost=float(row.get("price", 0)) if row.get("fate", REFUNDED) != REFUNDED else 0.0,
     )
