@@ -149,7 +149,7 @@ def _lanes(now: Overview) -> Table:
 
 def _failed(now: Overview) -> Table:
     table = _table("Latest failures", "failed", "batch", "job", "error")
-    table.columns[-1].overflow = "ellipsis"
+    table.expand, table.columns[-1].ratio, table.columns[-1].overflow = True, 1, "ellipsis"
     for job, failed_at in _latest_first(now.failed):
         name = job.custom_id or job.id[:8]
         table.add_row(ago(failed_at, now.at), job.batch or "·", name, job.reason or failure_of(job))
