@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from orchestrator import models
 from orchestrator.build import Built, build, read_settings
@@ -19,6 +20,8 @@ from orchestrator.insight import Insight
 from orchestrator.intake import known_provider, new_job
 from orchestrator.models import Artifact, NewJob, State, batch_name
 from orchestrator.operations import Operations
+from orchestrator.store.jobs import FIRST_END
+from orchestrator.views.progress import LOOK_SECONDS, Progress, Quiet
 
 FAULTS_SHOWN = 20
 Wanted = str | Sequence[str]  # a provider, or several of which any will do
@@ -224,25 +227,32 @@ class Batch:
                     return
 
     def wait(self, timeout: float | None = None, progress: bool = False) -> dict[str, int]:
-        """Wait until every job has ended, and give the counts. A progress bar on a terminal, quiet elsewhere.
+        """Wait until every job has ended, and give the counts. `progress`: show it on a terminal.
 
-        Raises: TimeoutError.
+        Raises: TimeoutError; the jobs go on.
         """
-        console = Console(stderr=True)
-        hidden = not (progress and console.is_terminal)
-        bar = Progress(
-            TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("{task.fields[counts]}"), console=console, disable=hidden,
-        )  # fmt: skip
-        with bar:
-            line = bar.add_task(self.name, total=self.counts()["total"], counts="")
-            for done, _ in enumerate(self.as_completed(timeout), 1):
-                counts = self.counts() if not hidden else {}
-                shown = "  ".join(
-                    f"{count} {word}" for word, count in counts.items() if count and word != "total"
-                )
-                bar.update(line, completed=done, counts=shown)
+        console = Console(stderr=True, markup=False, highlight=False)
+        insight = Insight(self._flow.store, self._flow.clock)
+        with closing(Progress(insight, console) if progress and console.is_terminal else Quiet()) as shown:
+            shown.running(self.name, 0)
+            for _ in self._looks(timeout):
+                shown.look()
         return self.counts()
+
+    def _looks(self, timeout: float | None) -> Iterator[None]:
+        """One when something ended, and about once a second, until all has. Raises: TimeoutError."""
+        give_up_at = None if timeout is None else time.monotonic() + timeout
+        last = FIRST_END
+        while not self._is_over():
+            left = LOOK_SECONDS if give_up_at is None else give_up_at - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"batch {self.name!r} was not over after {timeout} seconds")
+            _, last = self._flow.store.ended_after(self.name, last, min(LOOK_SECONDS, left))
+            yield
+
+    def _is_over(self) -> bool:
+        counts = self.counts()
+        return sum(counts[state.value] for state in State if state.ended) >= counts["total"]
 
     def __repr__(self) -> str:
         return f"Batch({self.name!r})"

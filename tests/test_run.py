@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,16 +25,14 @@ from orchestrator import Orchestrator, files
 from orchestrator.cli import main
 from orchestrator.errors import NotFound, StoreUnavailable
 from orchestrator.files import running
-from orchestrator.files.display import Quiet
 from orchestrator.files.running import Running
 from orchestrator.intake import keyed_id
 from orchestrator.local.stack import Stack
 from orchestrator.standing import Standing, standing
-from orchestrator.views.progress import Progress, line, picture
-from tests.conftest import REPOSITORY, TOKEN
+from orchestrator.views.progress import Progress, Quiet, line, picture
+from tests.stack_kit import PATIENCE, REPOSITORY, TOKEN, eventually
 
 FRAMES = "useapi_frames"
-PATIENCE = 60.0
 COMMAND = (sys.executable, "-c", "from orchestrator.cli import main; main()")
 Told = dict[str, Any]
 
@@ -116,13 +113,6 @@ def raw(stack: Stack) -> Iterator[redis.Redis]:
 
 def states(outcomes: list[Told]) -> Counter[str]:
     return Counter(each["state"] for each in outcomes)
-
-
-def eventually(true: Callable[[], Any]) -> None:
-    give_up_at = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.05)
 
 
 # --- outcomes ------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from orchestrator.errors import NotFound
 from orchestrator.operations import Filter
 from orchestrator.schemas import moment
 from orchestrator.views import dead_letters, jobs
-from orchestrator.views.printing import counted
+from orchestrator.views.printing import counted, tell
 
 if TYPE_CHECKING:
     from orchestrator.client import Orchestrator
@@ -69,24 +69,29 @@ def show(orchestrator: Orchestrator, job_id: str, as_json: bool) -> None:
 @filtered
 @all_option
 @click.option("--even-if-moderated", is_flag=True, help="Send what moderation refused before.")
+@json_option
 @with_orchestrator
-def replay(orchestrator: Orchestrator, everything: bool, even_if_moderated: bool, **filters: Any) -> None:
+def replay(
+    orchestrator: Orchestrator, everything: bool, even_if_moderated: bool, as_json: bool, **filters: Any
+) -> None:
     """Let dead letters run again, under their ids."""
     which = _chosen(orchestrator, everything, filters)
     count = orchestrator.operations.replay(which, even_if_moderated)
-    click.echo(f"{counted(count, 'job')} replayed")
-    if left := [job.id for job, _ in orchestrator.operations.dead(which) if not job.parameters]:
-        click.echo(f"{counted(len(left), 'job')} recovered without parameters: enqueue such work anew")
+    left = [job.id for job, _ in orchestrator.operations.dead(which) if not job.parameters]
+    told = [f"{counted(len(left), 'job')} recovered without parameters: enqueue such work anew"]
+    view = {"replayed": count, "without_parameters": left}
+    tell(as_json, view, f"{counted(count, 'job')} replayed", *(told if left else ()))
 
 
 @dead.command()
 @filtered
 @all_option
+@json_option
 @with_orchestrator
-def purge(orchestrator: Orchestrator, everything: bool, **filters: Any) -> None:
+def purge(orchestrator: Orchestrator, everything: bool, as_json: bool, **filters: Any) -> None:
     """Give dead letters up: they stay failed, and cannot be replayed."""
     count = orchestrator.operations.purge(_chosen(orchestrator, everything, filters))
-    click.echo(f"{counted(count, 'dead letter')} purged")
+    tell(as_json, {"purged": count}, f"{counted(count, 'dead letter')} purged")
 
 
 def _chosen(orchestrator: Orchestrator, everything: bool, filters: dict[str, Any]) -> Filter:

@@ -87,8 +87,7 @@ def run(
 
 
 def _display(orchestrator: Orchestrator, quiet: bool) -> Display:
-    from orchestrator.files.display import Quiet
-    from orchestrator.views.progress import Progress
+    from orchestrator.views.progress import Progress, Quiet
 
     console = Console(stderr=True, markup=False, highlight=False)
     return Quiet() if quiet else Progress(orchestrator.insight, console)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 from rich.text import Text
 
 from orchestrator.cli.plainly import json_option, plainly
-from orchestrator.views.printing import console
+from orchestrator.views.printing import console, print_json
 
 MARKS = {"ok": Text("✓", "green"), "warning": Text("!", "yellow"), "fault": Text("✗", "red")}
 
@@ -74,13 +75,16 @@ def providers(as_json: bool) -> None:
 
 
 @click.command()
+@json_option
 @plainly
-def doctor() -> None:
+def doctor(as_json: bool) -> None:
     """Check the settings and everything they name, and say what to mend."""
     from orchestrator.doctor import examine
 
     findings = examine()
-    for finding in findings:
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    for finding in () if as_json else findings:
         console.print(MARKS[finding.verdict], finding.text, soft_wrap=True)
     if any(finding.verdict == "fault" for finding in findings):
         raise SystemExit(1)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import BadFile, Invalid
 from orchestrator.files.checking import Asked, Faults, check
-from orchestrator.files.display import Display, Quiet
+from orchestrator.files.display import Display
 from orchestrator.files.formats import STANDARD
 from orchestrator.files.outcomes import Outcomes, StandardOutput
 from orchestrator.files.reading import records
@@ -22,6 +22,7 @@ from orchestrator.files.spool import Spool
 from orchestrator.models import State
 from orchestrator.schemas import JobOptions
 from orchestrator.schemas import check as check_schema
+from orchestrator.views.progress import Quiet
 
 if TYPE_CHECKING:
     from orchestrator.client import Orchestrator

@@ -17,6 +17,14 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
+def tell(as_json: bool, view: Any, *lines: str) -> None:
+    """What a command did: the view for programs, the lines for people."""
+    if as_json:
+        return print_json(view)
+    for line in lines:
+        click.echo(line)
+
+
 def span(seconds: float) -> str:
     """In its two largest units, as in `2 h 5 min`."""
     left = max(0, round(seconds))
