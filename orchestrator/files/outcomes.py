@@ -129,6 +129,11 @@ class Outcomes:
         self._file = file
         return True
 
+    @property
+    def written_to(self) -> str:
+        """Where they are now."""
+        return str(self._log) if self._made_at_end else self.path
+
     def tally(self) -> Tally:
         """Of what is written, read once more."""
         tally = Tally()
@@ -145,6 +150,7 @@ class Outcomes:
             self._make_parquet(made) if self._parquet else self._make_gzip(made)
             made.replace(self.path)
             self._log.unlink()
+            self._made_at_end = False
         except OSError as error:
             self._refuse(error)
 
@@ -217,7 +223,7 @@ class Outcomes:
 class StandardOutput:
     """As `Outcomes`, where they go to standard output: nothing is known of earlier ones."""
 
-    path = STANDARD
+    path = written_to = STANDARD
 
     def __init__(self) -> None:
         self._tally = Tally()

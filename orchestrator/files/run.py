@@ -14,7 +14,7 @@ from orchestrator.errors import BadFile, Invalid
 from orchestrator.files.checking import Asked, Faults, check
 from orchestrator.files.display import Display
 from orchestrator.files.formats import STANDARD
-from orchestrator.files.outcomes import Outcomes, StandardOutput
+from orchestrator.files.outcomes import Outcomes, StandardOutput, Tally
 from orchestrator.files.reading import records
 from orchestrator.files.running import Running, keep_latest, take_up
 from orchestrator.files.source import Source, declared
@@ -117,10 +117,10 @@ def run(
         one.fill()
         one.wait()
         keep_latest(spool, outcomes)
-        summary = _summary(one, path, time.monotonic() - began)
-        if not summary.unfinished:
+        tally = outcomes.tally()
+        if not spool.open:
             outcomes.finish()
-    return summary
+        return _summary(one, tally, time.monotonic() - began)
 
 
 @contextlib.contextmanager
@@ -149,10 +149,9 @@ def _checked(orchestrator: Orchestrator, source: Source, display: Display) -> It
         yield spool, faults
 
 
-def _summary(one: Running, out: str, seconds: float) -> Summary:
-    tally = one.outcomes.tally()
+def _summary(one: Running, tally: Tally, seconds: float) -> Summary:
     return Summary(
-        batch=one.batch, out=out, accepted=one.spool.total,
+        batch=one.batch, out=one.outcomes.written_to, accepted=one.spool.total,
         **{state.value: tally.counts[state.value] for state in State if state.ended},
         unfinished=one.spool.open, cost=round(tally.cost, 6), seconds=round(seconds, 3), paused=one.paused,
     )  # fmt: skip

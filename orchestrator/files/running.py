@@ -77,6 +77,8 @@ class Running:
 
     def refuse_changes(self, faults: Faults) -> None:
         """Raises: BadFile with what is known already as something else, before anything is enqueued."""
+        if not self._patiently(lambda: self.flow.store.batch(self.batch)):
+            return
         for jobs in self.spool.chunks(AT_ONCE):
             for job in self._patiently(lambda jobs=jobs: self.flow.store.otherwise(jobs)):  # type: ignore[misc]
                 if line := self.spool.line(job.id):
@@ -109,7 +111,7 @@ class Running:
     def fill(self) -> None:
         """Enqueue every job whose end is not written; what is known already is left as it is."""
         after, size = 0, AT_ONCE
-        while True:
+        while not self._is_paused():
             number, jobs = self.spool.open_jobs(size, after)
             if not jobs:
                 return
@@ -121,8 +123,6 @@ class Running:
             else:
                 after, size = number, min(AT_ONCE, 2 * size)
                 self.take_what_ended()
-            if self._is_paused():
-                return
 
     def wait(self) -> None:
         """Write outcomes until there is one of each job, or the batch is paused and nothing is in flight."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 LANES_SHOWN = 10
 BAR_CELLS = 10
+NAME_CELLS = 20  # of a batch beside other things
+SPEEDS = ("jobs ended", "POSTs", "busy (429)", "callbacks", "polls")
 STATES = (State.QUEUED, State.SUBMITTED, State.COLLECTING, State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
@@ -88,10 +91,10 @@ def _failed_view(job: Job, failed_at: float) -> dict[str, Any]:
 
 def picture(now: Overview, before: Overview, width: int) -> Group:
     parts: list[RenderableType] = [Text(at(now.at), "dim"), _providers(now, before, width), _accounts(now)]
-    parts += [Text(f"  {told}", "yellow") for row in now.accounts if (told := _rests(row, now))]
+    parts += [_note(told) for row in now.accounts if (told := _rests(row, now))]
     if now.lanes:
         parts.append(_lanes(now))
-    parts += [Text(f"  {name.replace(':', ' ')} is paused", "yellow") for name in now.paused]
+    parts += [_note(f"{name.replace(':', ' ')} is paused") for name in now.paused]
     if now.failed:
         parts.append(_failed(now))
     if now.callbacks:
@@ -99,16 +102,23 @@ def picture(now: Overview, before: Overview, width: int) -> Group:
     return Group(*parts)
 
 
-def _table(title: str, *columns: str) -> Table:
+def _note(text: str) -> Padding:
+    return Padding(Text(text, "yellow"), (0, 0, 0, 2))
+
+
+def _table(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
     for name in columns:
-        table.add_column(name, header_style="dim", no_wrap=True)
+        table.add_column(
+            name, header_style="dim", no_wrap=True, justify="right" if name in numbers else "left"
+        )
     return table
 
 
 def _providers(now: Overview, before: Overview, width: int) -> Table:
-    table = _table("Jobs", "provider", *(state.value for state in STATES))
-    speeds = _table("Per second", "provider", "jobs ended", "POSTs", "busy (429)", "callbacks", "polls")
+    words = [state.value for state in STATES]
+    table = _table("Jobs", "provider", *words, numbers=words)
+    speeds = _table("Per second", "provider", *SPEEDS, numbers=SPEEDS)
     for name in providers(now):
         table.add_row(name, *(f"{now.counts.get(f'{name}/{state.value}', 0):,}" for state in STATES))
         each = rates(name, now, before)
@@ -138,7 +148,7 @@ def _rests(row: Any, now: Overview) -> str:
 
 
 def _lanes(now: Overview) -> Table:
-    table = _table("Waiting", "batch", "for", "jobs", "share")
+    table = _table("Waiting", "batch", "for", "jobs", "share", numbers=("jobs", "share"))
     shares = sum(lane.share for lane in now.lanes)
     for lane in now.lanes[:LANES_SHOWN]:
         table.add_row(lane.owner or "(none)", lane.target, f"{lane.waiting:,}", f"{lane.share / shares:.0%}")
@@ -149,6 +159,7 @@ def _lanes(now: Overview) -> Table:
 
 def _failed(now: Overview) -> Table:
     table = _table("Latest failures", "failed", "batch", "job", "error")
+    table.columns[1].max_width = NAME_CELLS
     table.expand, table.columns[-1].ratio, table.columns[-1].overflow = True, 1, "ellipsis"
     for job, failed_at in _latest_first(now.failed):
         name = job.custom_id or job.id[:8]
