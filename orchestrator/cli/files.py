@@ -74,9 +74,11 @@ def run(
             wait_while_paused=wait_paused, display=display,
         )  # fmt: skip
     except BadFile as error:
+        display.close()
         click.echo(f"Error: {error}", err=True)
         raise SystemExit(FILE_IS_BAD) from None
     except KeyboardInterrupt:
+        display.close()  # what is said next stands below it
         click.echo("\ninterrupted: what was enqueued goes on; run the same again to write the rest", err=True)
         raise
     finally:
