@@ -231,13 +231,16 @@ class Batch:
 
         Raises: TimeoutError; the jobs go on.
         """
-        console = Console(stderr=True, markup=False, highlight=False)
-        insight = Insight(self._flow.store, self._flow.clock)
-        with closing(Progress(insight, console) if progress and console.is_terminal else Quiet()) as shown:
+        with closing(self._display() if progress else Quiet()) as shown:
             shown.running(self.name, 0)
             for _ in self._looks(timeout):
                 shown.look()
         return self.counts()
+
+    def _display(self) -> Progress | Quiet:
+        console = Console(stderr=True, markup=False, highlight=False)
+        insight = Insight(self._flow.store, self._flow.clock)
+        return Progress(insight, console) if console.is_terminal else Quiet()
 
     def _looks(self, timeout: float | None) -> Iterator[None]:
         """One when something ended, and about once a second, until all has. Raises: TimeoutError."""
