@@ -17,9 +17,10 @@ from orchestrator.build import Built, build, read_settings
 from orchestrator.errors import Invalid, JobCancelled, JobFailed, ProviderError
 from orchestrator.flow import Flow
 from orchestrator.insight import Insight
-from orchestrator.intake import known_provider, new_job
+from orchestrator.intake import known_provider, new_job, targets
 from orchestrator.models import Artifact, NewJob, State, batch_name
 from orchestrator.operations import Operations
+from orchestrator.outbox import Outbox
 from orchestrator.store.jobs import FIRST_END
 from orchestrator.views.progress import LOOK_SECONDS, Progress, Quiet
 
@@ -36,6 +37,8 @@ class Orchestrator:
         providers = tuple(built.flow.exchange.providers)
         self.operations = Operations(built.flow.store, built.flow.broker, built.flow.clock, providers)
         """What a person tells the running product: limits, pauses, dead letters."""
+        self.outbox = Outbox(built.flow.store, built.flow.clock)
+        """Notices that wait or are dead: what must be told of ends."""
         self.insight = Insight(built.flow.store, built.flow.clock)
         """What a person asks of it: why a job waits, when a batch will end."""
 
@@ -53,8 +56,9 @@ class Orchestrator:
         `prompt`, `aspect_ratio`, `seed`, `style`.
         `options`: `priority` (0 to 9, 9 first, within its batch), `tenant` (whose batches share one part),
         `max_attempts` (failures it may have), `expires` (seconds after which no attempt is begun),
-        `even_if_moderated` (send what moderation refused before), and a name by which the same call made
-        again gives the same job: `custom_id` (within the batch) or `idempotency_key`.
+        `even_if_moderated` (send what moderation refused before), `notify_url` (told of its end), and a name
+        by which the same call made again gives the same job: `custom_id` (within the batch) or
+        `idempotency_key`.
         Raises: Invalid with every fault of the parameters; Unsupported; ConfigurationError; QueueFull;
         Conflict where the name was given to something else.
         """
@@ -71,6 +75,9 @@ class Orchestrator:
         custom_ids: Iterable[str] | None = None,
         weight: float | None = None,
         max_spend: float | None = None,
+        notify_url: str = "",
+        on_each: Any = None,
+        on_complete: Any = None,
         **options: Any,
     ) -> Batch:
         """Ask for many generations. All are checked before the first is enqueued.
@@ -79,7 +86,8 @@ class Orchestrator:
         exists already is extended. `custom_ids`: a name for each, unique in the batch; what was enqueued by
         the same name before is not enqueued again, so that the call may be repeated. `weight`: how many times
         the share of another it gets (or its tenant). `max_spend`: what the whole batch may cost, in its
-        accounts' prices; before more, it is paused.
+        accounts' prices; before more, it is paused. `on_each`, `on_complete`: a Celery signature, or a URL,
+        that is told of the end of each job, and of the batch; `notify_url`: a URL that is told of both.
         Raises: Invalid with the faults of up to 20 of them by position, QueueFull, or Conflict (see
         `enqueue`), and nothing enqueued.
         """
@@ -87,6 +95,9 @@ class Orchestrator:
             known_provider(self.flow.exchange, name)
         if options.get("idempotency_key"):
             raise Invalid("idempotency_key: it names one job; give many of them `custom_ids`")
+        told = targets(
+            self.flow.notify_rules, notify_url=notify_url, on_each=on_each, on_complete=on_complete
+        )
         name = batch or f"batch-{uuid.uuid4().hex[:12]}"
         options["batch"] = name
         jobs: dict[str, NewJob] = {}
@@ -107,6 +118,8 @@ class Orchestrator:
         tenant = options.get("tenant", "")
         name = batch_name(name, tenant)
         self.operations.prepare(name, tenant, weight, max_spend)
+        if told:
+            self.flow.store.notices.tell_of(name, told)
         self.flow.enqueue(list(jobs.values()))
         return Batch(self.flow, name)
 

@@ -14,6 +14,7 @@ OrchestratorError
 ├─ CollectFailed                                 a picture could not be fetched; collect again
 │  ├─ BadPicture                                 what came is none: collect again, not for long
 │  └─ StorageFailed                              it could not be kept: collect again, begin nothing meanwhile
+├─ NotPublic                                     a host of our own network, which is not called
 ├─ StoreUnavailable                              Redis does not answer; nothing was recorded
 ├─ QueueFull                                     too many jobs wait already; nothing was recorded
 ├─ BadFile                                       a file cannot be taken as it is; nothing was begun
@@ -33,6 +34,12 @@ from typing import Any
 # Every part is bounded, so that a long text takes no longer than its length.
 EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 MESSAGE_CHARACTERS = 1000
+QUERY = re.compile(r"(://[^\s\"'?#\\]*)[?#][^\s\"'<>]*")
+
+
+def without_queries(text: str) -> str:
+    """A text without what follows the path of the URLs in it, which may be what opens them."""
+    return QUERY.sub(r"\1?…", text)
 
 
 def masked(text: str, most: int = MESSAGE_CHARACTERS) -> str:
@@ -205,6 +212,10 @@ class StorageFailed(CollectFailed):
     def __init__(self, message: str, *, wide: bool) -> None:
         super().__init__(message)
         self.wide = wide
+
+
+class NotPublic(OrchestratorError):
+    """A stranger's URL leads to an address of our own network: it is not called."""
 
 
 class StoreUnavailable(OrchestratorError):

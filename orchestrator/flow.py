@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.custody import Custody
@@ -35,6 +35,7 @@ from orchestrator.models import (
     Tries,
     attempt_id,
 )
+from orchestrator.notices import NotifyRules
 from orchestrator.settlement import refused_before, settlement
 from orchestrator.signatures import Reference
 from orchestrator.watch import SEARCH_SECONDS
@@ -64,13 +65,16 @@ class Flow:
     clock: Callable[[], float]  # unix seconds
     dice: Callable[[], float]  # uniform in [0, 1)
     max_waiting: int = 0  # jobs that may wait; 0: no cap
+    notify_rules: NotifyRules = field(default_factory=NotifyRules)
 
     def enqueue(self, jobs: Sequence[NewJob], capped: bool = True) -> int:
         """Store jobs and let them run as soon as there is a slot. Gives how many were new.
 
         `capped` off: for what goes on with something begun, which a full queue must not stop.
-        Raises: QueueFull or Conflict, with none of them stored.
+        Raises: Invalid, QueueFull or Conflict, with none of them stored.
         """
+        for url in {job.notify_url for job in jobs if job.notify_url}:
+            self.notify_rules.check("notify_url", url)
         if others := self.store.otherwise(jobs):
             raise Conflict(_conflict(others))
         added, grants = self.store.enqueue(jobs, self.clock(), self.max_waiting if capped else 0)
@@ -272,6 +276,9 @@ class Flow:
             self.broker.finish(claimed.finishes)
             for first in range(0, len(claimed.looks), POLLS_PER_MESSAGE):
                 self.broker.poll(claimed.looks[first : first + POLLS_PER_MESSAGE], now + horizon_seconds)
+            for host, senders in claimed.hosts:
+                for _ in range(senders):
+                    self.broker.notify(host)
             total += claimed.count
             if not claimed.count:
                 return total

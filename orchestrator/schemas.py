@@ -39,6 +39,7 @@ class JobOptions(Schema):
     expires = fields.Float(load_default=None, validate=validate.Range(0, MAX_EXPIRES, min_inclusive=False))
     even_if_moderated = fields.Boolean(load_default=False)
     custom_id = fields.String(load_default="", validate=lambda name: name == "" or KEY(name))
+    notify_url = fields.String(load_default="")  # how it reads: `NotifyRules.check`
     idempotency_key = fields.String(load_default="", validate=lambda key: key == "" or KEY(key))
 
     @validates_schema

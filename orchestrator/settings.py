@@ -5,6 +5,7 @@ Everything that is wrong is reported together, each with its cure.
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import tomllib
@@ -22,6 +23,7 @@ from orchestrator.errors import ConfigurationError
 from orchestrator.models import Account, Secret, WhenUncertain
 
 MIN_SECRET_CHARACTERS = 24
+NOTIFY_KEY_BYTES = range(24, 65)  # https://www.standardwebhooks.com, signature scheme
 DEFAULT_FOLDER = ".orchestrator"
 
 # name -> (type, lowest, highest, default); what every provider's accounts have in common
@@ -74,6 +76,8 @@ class Settings:
     accounts: tuple[Account, ...]
     max_waiting: int  # jobs that may wait; 0: no cap
     folder: Path  # of the embedded server
+    notify_secret: Secret | None = field(default=None, repr=False)  # a comma list: all sign what is told
+    notify_hosts: frozenset[str] = frozenset()  # that may be told although they are not public
 
     @classmethod
     def from_environ(cls, providers: Mapping[str, ProviderFacts]) -> Settings:
@@ -88,6 +92,8 @@ class Settings:
         artifact_name = env.str("ARTIFACT_NAME", "", validate=_is_artifact_name) or naming.DEFAULT
         max_waiting = env.int("MAX_WAITING", 0, validate=_is_not_negative)
         folder = env.str("FOLDER", "") or DEFAULT_FOLDER
+        notify_secret = env.str("NOTIFY_SECRET", "", validate=_are_webhook_secrets) or ""
+        notify_hosts: list[str] = env.list("NOTIFY_HOSTS", [], validate=_are_host_names) or []
         faults = _sealed(env)
         if public_url and not secret_keys and not any("SECRET_KEYS" in fault for fault in faults):
             faults.append(
@@ -107,6 +113,8 @@ class Settings:
             accounts=accounts,
             max_waiting=max_waiting,
             folder=Path(folder),
+            notify_secret=Secret(notify_secret) if notify_secret.strip(" ,") else None,
+            notify_hosts=frozenset(host.strip().lower() for host in notify_hosts if host.strip()),
         )
 
 
@@ -172,6 +180,29 @@ def _are_long_enough(keys: list[str]) -> None:
         raise ValidationError(
             f"key {', '.join(short)} is shorter than {MIN_SECRET_CHARACTERS} characters: "
             "use the output of `openssl rand -hex 32`"
+        )
+
+
+def _are_webhook_secrets(text: str) -> None:
+    for place, each in enumerate(filter(None, map(str.strip, text.split(","))), 1):
+        encoded = each.removeprefix("whsec_")
+        try:
+            size = len(base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True))
+        except ValueError:
+            size = 0
+        if size not in NOTIFY_KEY_BYTES:
+            raise ValidationError(
+                f"secret {place} is not 24 to 64 bytes in base64: "
+                "use the output of `echo whsec_$(openssl rand -base64 32)`"
+            )
+
+
+def _are_host_names(names: list[str]) -> None:
+    wrong = [name for name in names if name.strip() and not re.fullmatch(r"[\w.-]+", name.strip(), re.A)]
+    if wrong:
+        raise ValidationError(
+            f"{', '.join(map(repr, wrong))} is no host name: give names alone, as in pipeline.internal, "
+            "without scheme, port or path"
         )
 
 

@@ -16,6 +16,7 @@ from orchestrator.cli import (
     files,
     jobs,
     local,
+    notices,
     operate,
     recover,
     report,
@@ -27,7 +28,7 @@ COMMANDS = (
     *(local.demo, local.up, local.simulate, local.doctor, local.providers),
     *(files.run, jobs.enqueue, jobs.status, jobs.explain, jobs.forecast, watch.watch, watch.top),
     *(operate.accounts, operate.pause, operate.resume, operate.drain, operate.weigh, dead.dead),
-    *(spend.spend, spend.cap, callbacks.callbacks, recover.recover, report.report),
+    *(spend.spend, spend.cap, callbacks.callbacks, notices.notices, recover.recover, report.report),
     *(collecting.collecting, collecting.refresh),
 )
 

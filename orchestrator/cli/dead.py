@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.plainly import Command, duration, json_option, with_orchestrator
+from orchestrator.cli.plainly import (
+    Command,
+    all_option,
+    duration,
+    json_option,
+    which_of_them,
+    with_orchestrator,
+)
 from orchestrator.errors import NotFound
 from orchestrator.operations import Filter
 from orchestrator.schemas import moment
@@ -27,9 +34,6 @@ FILTERS = (
         "--older-than", callback=duration, metavar="TIME", help="Failed longer ago than this: 30m, 12h, 7d."
     ),
     click.option("--newer-than", callback=duration, metavar="TIME", help="Failed within this time."),
-)
-all_option = click.option(
-    "--all", "everything", is_flag=True, help="All of them, where nothing else is said."
 )
 
 
@@ -95,8 +99,7 @@ def purge(orchestrator: Orchestrator, everything: bool, as_json: bool, **filters
 
 
 def _chosen(orchestrator: Orchestrator, everything: bool, filters: dict[str, Any]) -> Filter:
-    if not everything and not any(each not in ("", (), None) for each in filters.values()):
-        raise click.UsageError("which of them? Name jobs, give a filter, or say --all")
+    which_of_them(everything, filters)
     return _filter(orchestrator, filters)
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--max-attempts", type=int, help="Failures it may have, where not as its account says.")
 @click.option("--expires", type=float, metavar="SECONDS", help="No attempt is begun after so long.")
 @click.option("--even-if-moderated", is_flag=True, help="Send what moderation refused before.")
+@click.option("--notify-url", default="", metavar="URL", help="Told of its end, by a signed webhook.")
 @click.option("--wait", "wait_seconds", type=float, help="Wait so many seconds for the pictures.")
 @json_option
 @with_orchestrator

@@ -24,6 +24,7 @@ REFUSED_SECONDS = 30 * 86_400  # what moderation refused is not sent again for s
 DELIVERY_SECONDS = 3600  # how long a callback is remembered, to refuse its replay
 CLAIM_LIMIT = 200
 FIRST_END = "0"  # before the first job of a batch that ended
+TEXTS = ("paused", "notify_url", "on_each", "on_complete")  # what a batch has beside numbers
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Claimed:
     submits: tuple[Message, ...]
     finishes: tuple[Message, ...]
     looks: tuple[tuple[str, float], ...]  # attempt id, when to look at it
+    hosts: tuple[tuple[str, int], ...]  # that notices wait for, how many may send them
 
 
 @dataclass(frozen=True)
@@ -239,13 +241,18 @@ class Jobs:
 
         Looks that become due within `horizon_seconds` are claimed as well, to be made at their time.
         """
-        count, submits, finishes, looks, grants = self._link.step(
+        count, submits, finishes, looks, grants, hosts = self._link.step(
             "claim", now, CLAIM_LIMIT, CLAIM_PUSH_SECONDS, horizon_seconds, KEEP_SECONDS
         )
         pairs = tuple((attempt, float(due_at)) for attempt, due_at in looks)
-        return Claimed(count, records.messages(submits), records.messages(finishes), pairs), records.messages(
-            grants
+        claimed = Claimed(
+            count=count,
+            submits=records.messages(submits),
+            finishes=records.messages(finishes),
+            looks=pairs,
+            hosts=tuple((host, senders) for host, senders in hosts),
         )
+        return claimed, records.messages(grants)
 
     def fill(self, provider: str, now: float) -> tuple[Message, ...]:
         """Grant free slots to who waits."""
@@ -325,7 +332,7 @@ class Jobs:
     def batch(self, name: str) -> dict[str, float]:
         """Counts by state, `total`, and the moments `created`, `started`, `ended`; empty: no such batch."""
         row = self._link.call(lambda: self._link.client.hgetall(f"{PREFIX}batch:{name}"))
-        return {key: float(value) for key, value in row.items() if key != "paused"}
+        return {key: float(value) for key, value in row.items() if key not in TEXTS}
 
     def jobs_of(self, batch: str) -> list[str]:
         ids: list[str] = self._link.call(lambda: self._link.client.lrange(f"{PREFIX}jobs-of:{batch}", 0, -1))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.models import Account, Attempt, Job, Message, NewJob, State, Tries
+from orchestrator.models import Account, Attempt, Job, Message, NewJob, Notice, State, Tries
 
 REFUNDED = "refunded"  # what becomes of a generation that the provider did not take
 
@@ -41,6 +41,7 @@ def row(job: NewJob) -> tuple[str | float, ...]:
         "even_if_moderated": int(job.even_if_moderated),
         "custom_id": job.custom_id,
         "fingerprint": job.fingerprint,
+        "notify_url": job.notify_url,
         "options": _compact(job.options) if job.options else "",
     }
     said = {name: value for name, value in more.items() if value}
@@ -127,4 +128,22 @@ def attempt(attempt: str, row: Mapping[str, str]) -> Attempt:
         verdict=row.get("verdict", ""),
         error=json.loads(row["error"]) if row.get("error") else None,
         cost=float(row.get("price", 0)) if row.get("fate", REFUNDED) != REFUNDED else 0.0,
+    )
+
+
+def notice(notice_id: str, row: Mapping[str, str]) -> Notice:
+    return Notice(
+        id=notice_id,
+        type=row["type"],
+        about=row["about"],
+        target=row.get("target", ""),
+        shown=row.get("shown", ""),
+        host=row["host"],
+        state=row["state"],
+        made_at=float(row["made"]),
+        first_tried_at=float(row.get("first_tried", 0)),
+        ended_at=float(row["ended"]) if "ended" in row else None,
+        tries=int(row.get("tries", 0)),
+        answer=row.get("answer", ""),
+        facts=row,
     )

@@ -30,24 +30,30 @@ local function keep_job(id, seconds)
   end
 end
 
-local function end_batch_if_over(batch, keep_seconds)
-  local counts = redis.call('HMGET', batch_key(batch), 'total', 'succeeded', 'failed', 'cancelled')
+-- Gives who is told of each of its jobs: a URL and a Celery signature; false for nobody.
+local function end_batch_if_over(batch, now, keep_seconds)
+  local counts = redis.call('HMGET', batch_key(batch), 'total', 'succeeded', 'failed', 'cancelled', 'notify_url',
+    'on_each', 'on_complete')
   local over = tonumber(counts[2] or '0') + tonumber(counts[3] or '0') + tonumber(counts[4] or '0')
-  if over < tonumber(counts[1] or '0') then return end
+  if over < tonumber(counts[1] or '0') then return counts[5], counts[6] end
   keep_batch(batch, tonumber(counts[3] or '0') > 0 and KEEP_DEAD or keep_seconds)
   redis.call('SREM', PAUSED, 'batch:' .. batch)
   redis.call('HDEL', batch_key(batch), 'paused')
+  notice_batch(batch, now, {counts[5], counts[7]})
+  return counts[5], counts[6]
 end
 
 local function announce_end(id, now, keep_seconds)
-  local batch = job_field(id, 'batch')
+  local job = redis.call('HMGET', job_key(id), 'batch', 'notify_url')
+  local batch, of_batch, on_each = job[1], false, false
   redis.call('HSET', job_key(id), 'ended', now)
   redis.call('PUBLISH', P .. 'ended:' .. id, '1')
   if batch ~= '' then
     redis.call('HSET', job_key(id), 'end_entry', redis.call('XADD', P .. 'ended-in:' .. batch, '*', 'job', id))
     redis.call('HSET', batch_key(batch), 'ended', now)
-    end_batch_if_over(batch, keep_seconds)
+    of_batch, on_each = end_batch_if_over(batch, now, keep_seconds)
   end
+  notice_job(id, now, {job[2], of_batch, on_each})
   keep_job(id, keep_seconds)
 end
 
