@@ -10,6 +10,7 @@ from orchestrator.broker import QUEUES
 from orchestrator.build import Built, build, read_settings
 from orchestrator.errors import CollectFailed, ConfigurationError, OrchestratorError
 from orchestrator.models import Request
+from orchestrator.notices import NO_SECRET
 from orchestrator.safety import Finding
 from orchestrator.start import findings
 
@@ -31,7 +32,7 @@ def examine() -> list[Finding]:
 
 
 def _findings(built: Built) -> Iterator[Finding]:
-    for look in (_redis, findings, _broker, _accounts, _artifacts, _public_url, _workers):
+    for look in (_redis, findings, _broker, _accounts, _artifacts, _public_url, _notices, _workers):
         yield from look(built)
 
 
@@ -86,6 +87,19 @@ def _public_url(built: Built) -> Iterator[Finding]:
     else:
         verdict = "ok" if status == 200 else "fault"
         yield Finding(verdict, f"the receiver at {url} answers its health check with {status}")
+
+
+def _notices(built: Built) -> Iterator[Finding]:
+    secrets = len(built.flow.notify_rules.keys)
+    waiting, dead = built.flow.store.notices.counts(built.flow.clock())
+    if secrets:
+        yield Finding("ok", f"webhooks to `notify_url` are signed, with {secrets} secret(s)")
+    elif waiting:
+        yield Finding(
+            "warning", f"{waiting} notice(s) wait, and webhooks among them cannot be signed here: {NO_SECRET}"
+        )
+    if dead:
+        yield Finding("warning", f"{dead} notice(s) were given up: see `orchestrator notices list --dead`")
 
 
 def _workers(built: Built) -> Iterator[Finding]:

@@ -325,7 +325,7 @@ def test_what_waited_a_day_for_a_host_that_never_answered_is_dead_without_being_
             for host, _ in claimed.hosts:
                 if notice := store.notices.take(host, now):
                     told(store, notice, DOWN, now)
-        now += 100
+        now += 200
     left = dead(store)
     assert len(left) == 400 and {each.answer for each in left} == {"no answer"}
     assert sum(each.tries == 0 for each in left) > 80 and sum(each.tries for each in left) < 320

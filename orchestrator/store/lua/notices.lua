@@ -16,7 +16,7 @@ local function waiting_key(host) return P .. 'notices:' .. host end
 local function telling_key(host) return P .. 'telling:' .. host end
 
 local function host_of(target)
-  return string.sub(target, 1, 1) == '{' and CELERY or string.lower(string.match(target, '^%a+://([^/?#]+)'))
+  return string.sub(target, 1, 1) == '{' and CELERY or string.lower(string.match(target, '^%a+://([^/?#]+)') or '?')
 end
 
 -- A host is due with the first of its notices, but not before its rest is over.

@@ -12,7 +12,8 @@ if held[1] == 'waiting' and (verdict == 'delivered' or held[3] == ARGV[2]) then
   if verdict == 'delivered' then
     leave_host(id, host)
     redis.call('HSET', notice_key(id), 'state', 'delivered', 'ended', now, 'shown', ARGV[9])
-    redis.call('HDEL', notice_key(id), 'target', 'result', 'error', 'reason')
+    redis.call('HDEL', notice_key(id), 'target', 'result', 'error', 'reason', 'provider', 'account', 'attempts', 'created',
+      'custom_id', 'first_tried')
     redis.call('EXPIRE', notice_key(id), ARGV[10])
   elseif verdict == 'again' then
     redis.call('ZADD', waiting_key(host), ARGV[6], id)
