@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import socket
@@ -411,6 +412,31 @@ def test_signatures_are_called_for_each_job_and_for_the_batch(orchestrator, thei
     assert complete == {"batch": batch, "total": 5, "succeeded": 4, "failed": 1, "cancelled": 0}
 
 
+def test_a_bare_message_may_name_who_is_told_and_flower_does_not_see_its_query(theirs, receiver):
+    where, seen, over = receiver(), list[str](), threading.Event()
+
+    def note(event: dict[str, Any]) -> None:
+        seen.append(event.get("kwargs", ""))
+
+    def watch() -> None:
+        with theirs.connection() as connection:
+            events = theirs.events.Receiver(connection, handlers={"task-received": note})
+            while not over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    events.capture(limit=None, timeout=0.5, wakeup=True)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    sent = 0
+    while not any("notify_url" in each for each in seen) and sent < PATIENCE:  # until it watches
+        arguments = (FRAMES, {"text_prompt": f"{uuid.uuid4().hex}"})
+        theirs.send_task("orchestrator.generate", arguments, {"notify_url": where.url})
+        heard(where, sent := sent + 1)
+    over.set()
+    watching.join()
+    assert any("/told?…" in each for each in seen) and "s3cret" not in str(seen)
+
+
 def test_a_whole_canvas_may_be_called(orchestrator, theirs, kept, batch):
     from celery import chain
 
@@ -420,8 +446,8 @@ def test_a_whole_canvas_may_be_called(orchestrator, theirs, kept, batch):
     assert kept(f"canvas {batch}", 1) == [2]
 
 
-def test_a_signature_that_is_sent_twice_has_one_task_id(telling, orchestrator, theirs, batch):
-    """A worker that dies between sending it and recording that sends it again: it can be told apart."""
+def test_a_task_that_is_called_has_the_id_of_its_notice(telling, orchestrator, theirs, batch):
+    """So that it is known when it is sent twice, by a worker that dies before it has recorded that."""
     call = theirs.signature("tests.give", queue=f"nobody-{batch}")
     orchestrator.enqueue_many(FRAMES, prompts(1), batch=batch, on_complete=call)
     with redis.Redis.from_url(telling.redis_url, decode_responses=True) as client:

@@ -9,6 +9,8 @@ local FAILURES_TO_REST = 5       -- of a host, in a row
 local HOST_REST, HOST_REST_CAP = 15, 300
 local GIVE_UP = DAY              -- notices are tried for so long
 local GIVEN_UP_AT_ONCE = 200
+local TOLD_OF_JOB = {'provider', 'account', 'batch', 'custom_id', 'attempts', 'created', 'result', 'error', 'reason'}
+local TOLD_OF_BATCH = {'total', 'succeeded', 'failed', 'cancelled'}
 
 local function notice_key(id) return P .. 'notice:' .. id end
 local function host_key(host) return P .. 'host:' .. host end
@@ -28,7 +30,6 @@ local function wake_host(host)
 end
 
 local function line_up(id, host, now)
-  redis.call('HSET', notice_key(id), 'state', 'waiting')
   redis.call('ZADD', NOTICES, now, id)
   redis.call('ZADD', waiting_key(host), now, id)
   redis.call('ZADD', DUE, 'LT', now, 'notices:' .. host)
@@ -43,7 +44,7 @@ local function add_notices(kind, about, now, targets, facts)
       seen[target] = true
       local id, host = string.sub(redis.sha1hex(event .. '\n' .. target), 1, 24), host_of(target)
       redis.call('HSET', notice_key(id), 'type', kind, 'about', about, 'target', target, 'host', host, 'made', now,
-        unpack(facts))
+        'state', 'waiting', unpack(facts))
       line_up(id, host, now)
       ids[#ids + 1] = id
     end
@@ -51,13 +52,13 @@ local function add_notices(kind, about, now, targets, facts)
   return ids
 end
 
--- The fields of a hash that are there, as a list of names and values.
-local function known_fields(key, names)
+-- What is told of an end: names and values, those left out that say nothing.
+local function facts_of(names, values)
   local facts = {}
-  for i, value in ipairs(redis.call('HMGET', key, unpack(names))) do
-    if value and value ~= '' then
-      facts[#facts + 1] = names[i]
-      facts[#facts + 1] = value
+  for i, name in ipairs(names) do
+    if values[i] and values[i] ~= '' then
+      facts[#facts + 1] = name
+      facts[#facts + 1] = values[i]
     end
   end
   return facts
@@ -66,18 +67,16 @@ end
 -- Tells of a job that has just ended. `targets`: whom; false for nobody.
 local function notice_job(id, now, targets)
   if not (targets[1] or targets[2] or targets[3]) then return end
-  local facts = known_fields(job_key(id), {'provider', 'account', 'batch', 'custom_id', 'attempts', 'created',
-    'result', 'error', 'reason'})
-  local ids = add_notices('job.' .. job_field(id, 'state'), id, now, targets, facts)
-  local before = job_field(id, 'notices')
-  redis.call('HSET', job_key(id), 'notices', (before and before .. ' ' or '') .. table.concat(ids, ' '))
+  local job = redis.call('HMGET', job_key(id), 'state', 'notices', unpack(TOLD_OF_JOB))
+  local ids = add_notices('job.' .. job[1], id, now, targets, facts_of(TOLD_OF_JOB, {unpack(job, 3)}))
+  redis.call('HSET', job_key(id), 'notices', (job[2] and job[2] .. ' ' or '') .. table.concat(ids, ' '))
 end
 
 -- Tells of a batch that is over. `targets`: whom; false for nobody.
 local function notice_batch(batch, now, targets)
   if not (targets[1] or targets[2]) then return end
-  local facts = known_fields(batch_key(batch), {'total', 'succeeded', 'failed', 'cancelled', 'created'})
-  add_notices('batch.completed', batch, now, targets, facts)
+  local counts = redis.call('HMGET', batch_key(batch), unpack(TOLD_OF_BATCH))
+  add_notices('batch.completed', batch, now, targets, facts_of(TOLD_OF_BATCH, counts))
 end
 
 -- How many more notices may be on their way to a host: none while it rests, one where it did not answer lately.
