@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import json
 import os
 import socket
@@ -14,7 +15,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,25 +25,26 @@ from standardwebhooks import Webhook
 from orchestrator import Invalid, Orchestrator
 from orchestrator.cli import main
 from orchestrator.local.processes import Command, Processes
-from orchestrator.local.stack import Stack, StackOptions
+from orchestrator.local.stack import Stack
 from orchestrator.models import Notice
 from orchestrator.notices import task_id
-from tests.conftest import MAX_JOBS, REPOSITORY, TOKEN, accounts_file
+from tests import stack_kit
+from tests.conftest import usual_accounts
+from tests.stack_kit import REPOSITORY, SECRETS, client_of, stack_in
 
 FRAMES = "useapi_frames"
 SECRET = f"whsec_{base64.b64encode(b'x' * 32).decode()}"
 OLD_SECRET = f"whsec_{base64.b64encode(b'y' * 32).decode()}"
 QUERY = "?token=s3cret-of-the-receiver"
+SECRETS_TO_TELL = {
+    **SECRETS,
+    "ORCHESTRATOR_NOTIFY_SECRET": f"{SECRET},{OLD_SECRET}",
+    "ORCHESTRATOR_NOTIFY_HOSTS": "127.0.0.1",
+}
+VERY_QUICK = ("--scale", "0.1", "--seconds", "1")
 PATIENCE = 90.0
 Answer = Callable[[BaseHTTPRequestHandler], None]
-
-
-def eventually(check: Callable[[], Any], what: str = "") -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := check()):
-        assert time.monotonic() < deadline, f"not within {PATIENCE} s: {what or check}"
-        time.sleep(0.05)
-    return found
+eventually = functools.partial(stack_kit.eventually, seconds=PATIENCE)
 
 
 class Receiver(ThreadingHTTPServer):
@@ -129,27 +130,13 @@ def receiver() -> Iterator[Callable[..., Receiver]]:
 def telling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack that may tell whom it finds on this machine."""
     folder = tmp_path_factory.mktemp("telling")
-    path = folder / "accounts.toml"
-    environ = {
-        **os.environ, "SIMULATOR_TOKEN": TOKEN, "ORCHESTRATOR_NOTIFY_HOSTS": "127.0.0.1",
-        "ORCHESTRATOR_NOTIFY_SECRET": f"{SECRET},{OLD_SECRET}",
-    }  # fmt: skip
-    options = StackOptions(
-        accounts=path, artifacts=f"file://{folder}/artifacts", cwd=REPOSITORY, environ=environ, flower=False,
-        simulator_arguments=("--scale", "0.1", "--seconds", "1"),
-    )  # fmt: skip
-    made = Stack(folder / "run", options)
-    accounts_file(path, str(made.simulator_url), **{"studio-1": MAX_JOBS, "studio-2": MAX_JOBS})
-    with made, pytest.MonkeyPatch.context() as patch:
-        for name, value in {**environ, **made.environment}.items():
-            if name.startswith(("ORCHESTRATOR", "SIMULATOR")):
-                patch.setenv(name, value)
+    with stack_in(folder, usual_accounts, SECRETS_TO_TELL, simulator_arguments=VERY_QUICK) as made:
         yield made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def orchestrator(telling: Stack) -> Iterator[Orchestrator]:
-    with Orchestrator.from_env() as made:
+    with client_of(telling, SECRETS_TO_TELL) as made:
         yield made
 
 
@@ -371,9 +358,8 @@ def theirs(telling: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     argv = (sys.executable, "-m", "celery", "-A", "tests.helpers_tasks", "worker", "-n", "theirs@%h")
     argv = (*argv, "-Q", "tests", "--pool=threads", "--concurrency=4", "--loglevel=INFO")
     ready = lambda: "ready." in log.read_text()  # noqa: E731
-    root = Path(__file__).parent.parent
     with Processes() as processes:
-        processes.launch(Command("theirs", argv, dict(os.environ), root, log, ready, PATIENCE))
+        processes.launch(Command("theirs", argv, dict(os.environ), REPOSITORY, log, ready, PATIENCE))
         processes.wait("theirs")
         yield helpers_tasks.app
 
