@@ -31,7 +31,7 @@ def examine() -> list[Finding]:
 
 
 def _findings(built: Built) -> Iterator[Finding]:
-    for look in (_redis, findings, _broker, _accounts, _artifacts, _public_url, _workers):
+    for look in (_redis, findings, _broker, _accounts, _artifacts, _public_url, _api, _workers):
         yield from look(built)
 
 
@@ -86,6 +86,12 @@ def _public_url(built: Built) -> Iterator[Finding]:
     else:
         verdict = "ok" if status == 200 else "fault"
         yield Finding(verdict, f"the receiver at {url} answers its health check with {status}")
+
+
+def _api(built: Built) -> Iterator[Finding]:
+    tenants = dict.fromkeys(key.tenant for key in built.settings.api_keys)
+    if tenants:
+        yield Finding("ok", f"the HTTP API has keys of {', '.join(tenants)}")
 
 
 def _workers(built: Built) -> Iterator[Finding]:

@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 from environs import Env, EnvValidationError, ValidationError
 
 from orchestrator import naming
+from orchestrator.api_keys import VARIABLE as API_KEYS
+from orchestrator.api_keys import api_keys
 from orchestrator.errors import ConfigurationError
-from orchestrator.models import Account, Secret, WhenUncertain
+from orchestrator.models import Account, ApiKey, Secret, WhenUncertain
 
 MIN_SECRET_CHARACTERS = 24
 DEFAULT_FOLDER = ".orchestrator"
@@ -74,6 +76,7 @@ class Settings:
     accounts: tuple[Account, ...]
     max_waiting: int  # jobs that may wait; 0: no cap
     folder: Path  # of the embedded server
+    api_keys: tuple[ApiKey, ...] = field(default=(), repr=False)  # empty: there is no HTTP API
 
     @classmethod
     def from_environ(cls, providers: Mapping[str, ProviderFacts]) -> Settings:
@@ -88,12 +91,14 @@ class Settings:
         artifact_name = env.str("ARTIFACT_NAME", "", validate=_is_artifact_name) or naming.DEFAULT
         max_waiting = env.int("MAX_WAITING", 0, validate=_is_not_negative)
         folder = env.str("FOLDER", "") or DEFAULT_FOLDER
+        keys_text = env.str("API_KEYS", "")
         faults = _sealed(env)
         if public_url and not secret_keys and not any("SECRET_KEYS" in fault for fault in faults):
             faults.append(
                 "ORCHESTRATOR_SECRET_KEYS is not set, but ORCHESTRATOR_PUBLIC_URL asks for callbacks, which "
                 "must be signed: set it to the output of `openssl rand -hex 32`"
             )
+        keys = api_keys(keys_text, lambda key, told: _secret(key, told, API_KEYS, True, faults), faults)
         accounts = _accounts(accounts_path, providers, faults) if accounts_path else ()
         if faults:
             raise ConfigurationError(faults)
@@ -107,6 +112,7 @@ class Settings:
             accounts=accounts,
             max_waiting=max_waiting,
             folder=Path(folder),
+            api_keys=keys,
         )
 
 
