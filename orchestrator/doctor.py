@@ -32,7 +32,8 @@ def examine() -> list[Finding]:
 
 
 def _findings(built: Built) -> Iterator[Finding]:
-    for look in (_redis, findings, _broker, _accounts, _artifacts, _public_url, _notices, _workers):
+    looks = (_redis, findings, _broker, _accounts, _artifacts, _public_url, _notices, _api, _workers)
+    for look in looks:
         yield from look(built)
 
 
@@ -100,6 +101,12 @@ def _notices(built: Built) -> Iterator[Finding]:
         )
     if dead:
         yield Finding("warning", f"{dead} notice(s) were given up: see `orchestrator notices list --dead`")
+
+
+def _api(built: Built) -> Iterator[Finding]:
+    tenants = dict.fromkeys(key.tenant for key in built.settings.api_keys)
+    if tenants:
+        yield Finding("ok", f"the HTTP API has keys of {', '.join(tenants)}")
 
 
 def _workers(built: Built) -> Iterator[Finding]:

@@ -186,6 +186,14 @@ class Account:
 
 
 @dataclass(frozen=True)
+class ApiKey:
+    """Who may use the HTTP API. What is enqueued by it is its tenant's."""
+
+    tenant: str
+    secret: Secret = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Request:
     """One HTTP request to a provider."""
 

@@ -44,7 +44,7 @@ class JobOptions(Schema):
 
     @validates_schema
     def one_name(self, options: Mapping[str, Any], **_: Any) -> None:
-        if options["custom_id"] and options["idempotency_key"]:
+        if options.get("custom_id") and options.get("idempotency_key"):
             raise ValidationError("A custom_id is a key itself: leave this out.", "idempotency_key")
 
 
@@ -113,11 +113,16 @@ def _read(text: str) -> Any:
 
 def faults(error: ValidationError, values: Any) -> str:
     """Every fault of a marshmallow error in one line."""
+    return "; ".join(faults_by_field(error, values).values())
+
+
+def faults_by_field(error: ValidationError, values: Any) -> dict[str, str]:
+    """Field → what is wrong with it."""
     messages = error.normalized_messages()  # type: ignore[no-untyped-call]
-    return "; ".join(
-        f"{_named(field, values)}: {' '.join(_flat(texts))}"
+    return {
+        str(field): f"{_named(field, values)}: {' '.join(_flat(texts))}"
         for field, texts in sorted(messages.items(), key=str)
-    )
+    }
 
 
 def _named(field: str, values: Any) -> str:

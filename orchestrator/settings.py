@@ -19,8 +19,10 @@ from urllib.parse import urlsplit
 from environs import Env, EnvValidationError, ValidationError
 
 from orchestrator import naming
+from orchestrator.api_keys import VARIABLE as API_KEYS
+from orchestrator.api_keys import api_keys
 from orchestrator.errors import ConfigurationError
-from orchestrator.models import Account, Secret, WhenUncertain
+from orchestrator.models import Account, ApiKey, Secret, WhenUncertain
 
 MIN_SECRET_CHARACTERS = 24
 NOTIFY_KEY_BYTES = range(24, 65)  # https://www.standardwebhooks.com, signature scheme
@@ -78,6 +80,7 @@ class Settings:
     folder: Path  # of the embedded server
     notify_secret: Secret | None = field(default=None, repr=False)  # a comma list: all sign what is told
     notify_hosts: frozenset[str] = frozenset()  # that may be told although they are not public
+    api_keys: tuple[ApiKey, ...] = field(default=(), repr=False)  # empty: there is no HTTP API
 
     @classmethod
     def from_environ(cls, providers: Mapping[str, ProviderFacts]) -> Settings:
@@ -94,12 +97,14 @@ class Settings:
         folder = env.str("FOLDER", "") or DEFAULT_FOLDER
         notify_secret = env.str("NOTIFY_SECRET", "", validate=_are_webhook_secrets) or ""
         notify_hosts: list[str] = env.list("NOTIFY_HOSTS", [], validate=_are_host_names) or []
+        keys_text = env.str("API_KEYS", "")
         faults = _sealed(env)
         if public_url and not secret_keys and not any("SECRET_KEYS" in fault for fault in faults):
             faults.append(
                 "ORCHESTRATOR_SECRET_KEYS is not set, but ORCHESTRATOR_PUBLIC_URL asks for callbacks, which "
                 "must be signed: set it to the output of `openssl rand -hex 32`"
             )
+        keys = api_keys(keys_text, lambda key, told: _secret(key, told, API_KEYS, True, faults), faults)
         accounts = _accounts(accounts_path, providers, faults) if accounts_path else ()
         if faults:
             raise ConfigurationError(faults)
@@ -115,6 +120,7 @@ class Settings:
             folder=Path(folder),
             notify_secret=Secret(notify_secret) if notify_secret.strip(" ,") else None,
             notify_hosts=frozenset(host.strip().lower() for host in notify_hosts if host.strip()),
+            api_keys=keys,
         )
 
 

@@ -25,7 +25,7 @@ from orchestrator.cli import (
 )
 
 COMMANDS = (
-    *(local.demo, local.up, local.simulate, local.doctor, local.providers),
+    *(local.demo, local.up, local.simulate, local.doctor, local.providers, local.openapi),
     *(files.run, jobs.enqueue, jobs.status, jobs.explain, jobs.forecast, watch.watch, watch.top),
     *(operate.accounts, operate.pause, operate.resume, operate.drain, operate.weigh, dead.dead),
     *(spend.spend, spend.cap, callbacks.callbacks, notices.notices, recover.recover, report.report),

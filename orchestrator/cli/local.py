@@ -41,13 +41,17 @@ def demo(leave: bool, output: Path) -> None:
 @click.option(
     "--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Of the receiver."
 )
+@click.option(
+    "--api-port", type=click.IntRange(1, 65535), default=8001, show_default=True,
+    help="Of the HTTP API, where ORCHESTRATOR_API_KEYS is set.",
+)  # fmt: skip
 @click.option("--flower-port", type=click.IntRange(1, 65535), default=5555, show_default=True)
 @plainly
-def up(simulator: bool, workers: int, collectors: int, port: int, flower_port: int) -> None:
+def up(simulator: bool, workers: int, collectors: int, port: int, api_port: int, flower_port: int) -> None:
     """Run the whole local stack; Ctrl-C stops it."""
     from orchestrator.up import up_until_stopped
 
-    up_until_stopped(simulator, workers, collectors, port, flower_port, console)
+    up_until_stopped(simulator, workers, collectors, port, api_port, flower_port, console)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -72,6 +76,12 @@ def providers(as_json: bool) -> None:
     from orchestrator.views.providers import show_providers
 
     show_providers(as_json)
+
+
+@click.command()
+def openapi() -> None:
+    """Print the OpenAPI document of the HTTP API, for what makes clients of it."""
+    raise SystemExit(subprocess.call([sys.executable, "-m", "webhooks.api"]))
 
 
 @click.command()

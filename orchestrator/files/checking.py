@@ -35,6 +35,7 @@ class Faults:
     """How many there are, and the first of them; all go to a file, one JSON object a line."""
 
     path: Path | None = None
+    most: int = FAULTS_SHOWN
     records: int = 0  # that were read
     count: int = 0
     first: list[Fault] = field(default_factory=list)
@@ -47,7 +48,7 @@ class Faults:
 
     def add(self, fault: Fault) -> None:
         self.count += 1
-        if self.count <= FAULTS_SHOWN:
+        if self.count <= self.most:
             self.first.append(fault)
         if self._file:
             self._file.write(json.dumps(asdict(fault), ensure_ascii=False) + "\n")

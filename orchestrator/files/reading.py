@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import math
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from orchestrator.files.formats import STANDARD, Format, pyarrow_for
 
 MAX_LINE_BYTES = 8 * 2**20
 ROWS_AT_ONCE = 1_000  # of Parquet
+MAX_DEPTH = 64
 SHOWN_CHARACTERS = 40
 ONE_OBJECT = 'a line must be one JSON object, as in {"prompt": "a fox"}'
 # How a file begins that is not what its name says.
@@ -59,6 +61,14 @@ def records(path: str, kind: Format) -> Iterator[Record]:
             raise BadFile(f"{path}: {error}") from None
 
 
+def jsonl_records(file: BinaryIO, name: str, max_line_bytes: int) -> Iterator[Record]:
+    """Those of JSONL that comes from elsewhere. Raises: BadFile, calling it `name`; what `file` raises."""
+    try:
+        yield from _jsonl(file, max_line_bytes)
+    except _Unreadable as error:
+        raise BadFile(f"{name}: {error}") from None
+
+
 class _Unreadable(Exception):
     """The file as a whole."""
 
@@ -87,22 +97,20 @@ def _refuse(path: str, error: OSError) -> NoReturn:
     raise BadFile(f"{path}: cannot read it: {error.strerror or error}") from None
 
 
-def _lines(file: BinaryIO) -> Iterator[_Line]:
+def _lines(file: BinaryIO, most: int = MAX_LINE_BYTES) -> Iterator[_Line]:
     """Every line without its end; one that is too long is passed over, a piece at a time."""
     number = 0
-    while raw := file.readline(MAX_LINE_BYTES + 1):
+    while raw := file.readline(most + 1):
         number += 1
         if number == 1:
             for magic, cure in MISNAMED.items():
                 if raw.startswith(magic):
                     raise _Unreadable(cure)
             raw = raw.removeprefix(BOM)
-        if len(raw) > MAX_LINE_BYTES and not raw.endswith(b"\n"):
-            while (more := file.readline(MAX_LINE_BYTES)) and not more.endswith(b"\n"):
+        if len(raw) > most and not raw.endswith(b"\n"):
+            while (more := file.readline(most)) and not more.endswith(b"\n"):
                 pass
-            yield _Line(
-                number, "", f"it is longer than {MAX_LINE_BYTES // 2**20} MiB: is a line end missing?"
-            )
+            yield _Line(number, "", f"it is longer than {most // 2**20} MiB: is a line end missing?")
             continue
         yield _decoded(number, raw.rstrip(b"\r\n"))
 
@@ -121,9 +129,9 @@ def _decoded(number: int, raw: bytes) -> _Line:
         return _Line(number, raw.decode("utf-8", "replace"), fault)
 
 
-def _jsonl(file: BinaryIO) -> Iterator[Record]:
+def _jsonl(file: BinaryIO, most: int = MAX_LINE_BYTES) -> Iterator[Record]:
     number = 0
-    for line in _lines(file):
+    for line in _lines(file, most):
         if not line.text.strip() and not line.fault:
             continue
         number += 1
@@ -131,22 +139,24 @@ def _jsonl(file: BinaryIO) -> Iterator[Record]:
         try:
             if line.fault:
                 raise ValueError(line.fault)
-            yield Record(number, place, _object(line.text))
+            yield Record(number, place, json_object(line.text, ONE_OBJECT))
         except ValueError as error:
             yield Record(number, place, fault=str(error))
 
 
-def _object(text: str) -> dict[str, Any]:
-    """Raises: ValueError with a sentence."""
+def json_object(text: str, cure: str) -> dict[str, Any]:
+    """One JSON object as the standard has it, each name once. Raises: ValueError with a sentence."""
     try:
-        value = json.loads(text, object_pairs_hook=_each_once, parse_constant=_no_number)
+        value = json.loads(text, object_pairs_hook=_each_once, parse_constant=_no_number, parse_float=_finite)
+        if text.count("{") + text.count("[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+            raise RecursionError
     except json.JSONDecodeError as error:
         near = text[max(0, error.pos - SHOWN_CHARACTERS // 2) : error.pos + SHOWN_CHARACTERS // 2]
-        raise ValueError(f"{error.msg} at character {error.pos + 1}, near {near!r}: {ONE_OBJECT}") from None
+        raise ValueError(f"{error.msg} at character {error.pos + 1}, near {near!r}: {cure}") from None
     except RecursionError:
-        raise ValueError(f"it is nested too deeply: {ONE_OBJECT}") from None
+        raise ValueError(f"it is nested too deeply, more than {MAX_DEPTH} times: {cure}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{shown(value)} is no object: {ONE_OBJECT}")
+        raise ValueError(f"{shown(value)} is no object: {cure}")
     if "\\ud" in text.lower():
         try:
             json.dumps(value, ensure_ascii=False).encode()
@@ -166,6 +176,25 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(word: str) -> NoReturn:
     raise ValueError(f"{word} is no JSON number: leave it out")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{shown(digits)} is beyond what a number can be: leave it out")
+    return number
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level := [
+        inner
+        for each in level
+        if isinstance(each, dict | list)
+        for inner in (each.values() if isinstance(each, dict) else each)
+    ]:
+        depth += 1
+    return depth
 
 
 def _csv(file: BinaryIO) -> Iterator[Record]:
