@@ -9,6 +9,7 @@ import click
 from bench.workloads.contender import contender
 from bench.workloads.enqueue import enqueue
 from bench.workloads.fairness import fairness
+from bench.workloads.files import files
 from bench.workloads.polling import polling
 from bench.workloads.slots import slots
 from bench.workloads.waiting import waiting
@@ -24,7 +25,7 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-for each in (slots, contender, fairness, waiting, polling, enqueue):
+for each in (slots, contender, fairness, files, waiting, polling, enqueue):
     main.add_command(each)
 
 if __name__ == "__main__":

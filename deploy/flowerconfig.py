@@ -6,7 +6,7 @@ without the login, with numbers alone: https://flower.readthedocs.io/en/latest/p
 
 import re
 
-from orchestrator.errors import masked
+from orchestrator.errors import masked, without_queries
 from orchestrator.local.stack import FLOWER_COLUMNS
 from orchestrator.settings import environment
 
@@ -27,8 +27,8 @@ persistent = False  # its file would be a pickle of every task
 
 
 def format_task(task):
-    """What a page shows of a task, without e-mail addresses: those of tasks of your own too."""
+    """What a page shows of a task, without e-mail addresses and queries of URLs: of your own tasks, too."""
     for name in ("args", "kwargs", "result", "exception", "traceback"):
         if getattr(task, name, None):
-            setattr(task, name, masked(str(getattr(task, name))))
+            setattr(task, name, masked(without_queries(str(getattr(task, name)))))
     return task

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import (
+    BadFile,
     ConfigurationError,
     Conflict,
     Invalid,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.client import Batch, Job, Orchestrator, Result
 
 __all__ = [
+    "BadFile",
     "Batch",
     "ConfigurationError",
     "Conflict",

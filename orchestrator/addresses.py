@@ -1,12 +1,13 @@
-"""Where a picture may be fetched from: by its URL, and by the address its host name turns out to have. Pure.
+"""Which URLs may be called: by how they read, and by the address that their host turns out to have. Pure.
 
-A URL of a picture is a stranger's word. It must not make us call our own network.
+A URL of a picture, or of who is to be told of a job, is a stranger's word. It must not make us call our own
+network.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
@@ -15,7 +16,10 @@ from urllib.parse import urlsplit
 # last label of digits or 0x…, which some resolvers take for an IPv4 address.
 # https://url.spec.whatwg.org/#ends-in-a-number-checker
 LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-URL = re.compile(rf"https://((?:{LABEL}\.)+(?!0x|\d+(?:[:/?#]|$)){LABEL})(?::443)?(?:[/?#].*)?", re.I | re.A)
+HOST = rf"(?:{LABEL}\.)+(?!0x|\d+(?:[:/?#]|$)){LABEL}"
+URL = re.compile(rf"https://({HOST})(?::443)?(?:[/?#].*)?", re.I | re.A)
+AUTHORITY = re.compile(r"https?://([^/?#]+)(?:[/?#].*)?", re.I)
+MAX_URL_CHARACTERS = 2048
 UNSAFE = re.compile(r"[\x00-\x20\x7f-\xa0\\]")
 
 # What is called global by the registries and may still lead inside.
@@ -41,6 +45,29 @@ def may_fetch(url: str, hosts: Sequence[str], base_url: str) -> bool:
     found = URL.fullmatch(url)
     host = found[1].lower() if found else ""
     return any(host.endswith(suffix) if suffix.startswith(".") else host == suffix for suffix in hosts)
+
+
+def notify_fault(url: str, private_hosts: Collection[str]) -> str:
+    """Why nobody can be told at this URL, and the cure; '' where somebody may be.
+
+    `private_hosts`: hosts that need not be public, in lower case.
+    """
+    found = AUTHORITY.fullmatch(url)
+    if not found or UNSAFE.search(url) or not url.isascii():
+        return "must be a URL that begins with https:// (or http://), of ASCII letters, without spaces"
+    if len(url) > MAX_URL_CHARACTERS:
+        return f"must have {MAX_URL_CHARACTERS} characters at most"
+    if "@" in found[1]:
+        return "must hold no user name or password: what we send is signed"
+    host, colon, port = found[1].lower().partition(":")
+    if colon and not (port.isdecimal() and 0 < int(port) < 65_536):
+        return "must have a port from 1 to 65535, or none"
+    if host in private_hosts or re.fullmatch(HOST, host, re.A):
+        return ""
+    return (
+        "must name a host of the Internet, by a name with a dot in it: one of your own network is told only "
+        "where ORCHESTRATOR_NOTIFY_HOSTS names it"
+    )
 
 
 def is_own(url: str, base_url: str) -> bool:

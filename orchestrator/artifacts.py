@@ -6,13 +6,16 @@ import hashlib
 import re
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import fsspec
 
-from orchestrator.errors import CollectFailed
+from orchestrator.errors import BadPicture, CollectFailed, ConfigurationError, StorageFailed
 from orchestrator.models import Artifact
+from orchestrator.storage_errors import trouble
 
 # The first bytes of what a provider may send us as a picture. What a browser would run, such as HTML or SVG,
 # begins otherwise, whatever its URL or its Content-Type says.
@@ -25,112 +28,198 @@ MAGIC: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     (re.compile(rb"GIF8[79]a"), "image/gif", "gif"),
     (re.compile(rb"....ftyp(?:avi[fs]|mif1.{4}(?:.{4})*?avif)", re.S), "image/avif", "avif"),
 )
+SUFFIXES = {suffix: media_type for _, media_type, suffix in MAGIC}
 HEAD_BYTES = 40
 SHOWN_BYTES = 16
+SIDECARS_AT_ONCE = 100
 
-# A folder or a name that is kept as it is. A Celery task, and so a job, may be sent under any id.
-PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .:-]{0,119}")
+EXTRAS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "az": "azure",
+    "abfs": "azure",
+    "abfss": "azure",
+}
+PART_BYTES = 8 * 2**20  # of an upload: it is held in memory
+# What `put_file` of a backend is told. One that is not named here is written to as a file system is.
+UPLOADS: Mapping[str, Callable[[str], dict[str, Any]]] = {
+    "s3": lambda kind: {"ContentType": kind, "chunksize": PART_BYTES, "max_concurrency": 2},
+    "gs": lambda kind: {"content_type": kind, "chunksize": PART_BYTES},
+    "abfs": lambda kind: {"content_settings": {"content_type": kind}},
+    "memory": lambda kind: {},
+}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A picture that was found. `name`: as it was put. `about`: its sidecar; empty where it has none."""
+
+    name: str
+    artifact: Artifact
+    about: bytes
 
 
 class Artifacts:
-    """A folder behind an fsspec URL, such as `file://./artifacts` or `s3://bucket/folder`."""
+    """A folder behind an fsspec URL, such as `file://./artifacts` or `s3://bucket/folder`. Thread-safe."""
 
     def __init__(self, url: str) -> None:
-        self._files, self._root = fsspec.core.url_to_fs(url)
-        self._local = "file" in (self._files.protocol if isinstance(self._files.protocol, tuple) else ())
+        """Raises: ConfigurationError where nothing here speaks to such a place."""
+        self._files, self._root = _opened(url)
+        protocols = (
+            self._files.protocol if isinstance(self._files.protocol, tuple) else (self._files.protocol,)
+        )
+        self._local = "file" in protocols
+        self._upload = next((UPLOADS[each] for each in UPLOADS if each in protocols), None)
+        self._where = self._shown(self._root)
 
-    def put(self, folder: str, name: str, url: str, chunks: Iterable[bytes]) -> Artifact:
+    def put(
+        self, name: str, url: str, chunks: Iterable[bytes], progress: Callable[[], None] = lambda: None
+    ) -> Artifact:
         """Keep one picture, whole or not at all. Safe to call twice: the same name is replaced.
 
-        `folder` and `name` may be any text: what could lead elsewhere is left out of the path.
-
-        Raises: CollectFailed where it is no picture, or cannot be written.
+        `name`: a path without suffix below the root, as `Naming` gives it. `progress` is called now and then.
+        Raises: BadPicture where it is no picture; StorageFailed where it cannot be written.
         """
         head, chunks = _with_head(chunks)
         media_type, suffix = sniff(head)
         digest, size = hashlib.sha256(), 0
-        path = f"{self._root}/{plain(folder)}/{plain(name)}.{suffix}"
-        try:
-            with self._writing(path) as file:
-                for chunk in chunks:
-                    digest.update(chunk)
-                    size += len(chunk)
-                    file.write(chunk)
-                file.keep()
-        except CollectFailed:
-            raise
-        except Exception as error:  # each of fsspec's backends has errors of its own
-            reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
-            raise CollectFailed(f"the picture could not be kept: {reason}") from error
-        shown_path = path if self._local else self._files.unstrip_protocol(path)
-        return Artifact(url, shown_path, media_type, size, digest.hexdigest())
+        path = f"{self._root}/{name}.{suffix}"
+        with self._told(), self._writing(path, media_type, progress) as write:
+            for chunk in chunks:
+                digest.update(chunk)
+                size += len(chunk)
+                write(chunk)
+                progress()
+        return Artifact(url, self._shown(path), media_type, size, digest.hexdigest())
 
-    def kept(self) -> Iterator[tuple[str, str, Artifact]]:
-        """Every picture that was kept, as (folder, name, artifact); URL and hash are not known any more."""
-        depth = self._root.rstrip("/").count("/")
-        for path in self._files.find(self._root):
-            folder, _, file = path.rpartition("/")
-            name, _, suffix = file.rpartition(".")
-            media_type = next((kind for *_, kind, known in MAGIC if known == suffix), None)
-            if media_type and folder.count("/") == depth + 1:
-                shown = path if self._local else self._files.unstrip_protocol(path)
-                size = int(self._files.size(path))
-                yield folder.rpartition("/")[2], name, Artifact("", shown, media_type, size)
+    def describe(self, name: str, about: bytes) -> None:
+        """Keep a JSON document beside the picture of this name: its sidecar. Safe to call twice.
+
+        Raises: StorageFailed.
+        """
+        with self._told(), self._writing(f"{self._root}/{name}.json", "application/json") as write:
+            write(about)
+
+    def kept(self) -> Iterator[Kept]:
+        """Every picture that was kept; its URL and hash are not known any more.
+
+        Raises: OSError, or what else the backend has.
+        """
+        found: Mapping[str, Any] = self._files.find(self._root, detail=True)
+        pictures = [path for path in found if path.rpartition(".")[2] in SUFFIXES]
+        for first in range(0, len(pictures), SIDECARS_AT_ONCE):
+            some = pictures[first : first + SIDECARS_AT_ONCE]
+            about = self._read([sidecar for path in some if (sidecar := _sidecar(path)) in found])
+            for path in some:
+                name, _, suffix = path.removeprefix(self._root.rstrip("/") + "/").rpartition(".")
+                artifact = Artifact("", self._shown(path), SUFFIXES[suffix], int(found[path]["size"]))
+                yield Kept(name, artifact, about.get(_sidecar(path), b""))
 
     def remove(self, artifact: Artifact) -> None:
         """Raises: OSError, or what else the backend has."""
         self._files.rm_file(artifact.path)  # `rm` would take a * of the path for all that fits
 
-    def _writing(self, path: str) -> _Writing:
+    def _read(self, paths: list[str]) -> Mapping[str, bytes]:
+        found: Mapping[str, bytes] = self._files.cat(paths, on_error="omit") if paths else {}
+        return found
+
+    def _shown(self, path: str) -> str:
+        return path if self._local else str(self._files.unstrip_protocol(path))
+
+    @contextmanager
+    def _writing(
+        self, path: str, media_type: str, progress: Callable[[], None] = lambda: None
+    ) -> Iterator[Callable[[bytes], Any]]:
+        """Writes a file that appears under its name when it is complete, and only then."""
+        if self._upload:
+            with tempfile.TemporaryFile() as file:
+                yield file.write
+                file.flush()
+                # By its number: a file without a name is gone whatever ends this process.
+                self._files.put_file(
+                    f"/dev/fd/{file.fileno()}", path, callback=_Progress(progress), **self._upload(media_type)
+                )
+            return
         self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        return _Writing(self._files, path, local=self._local)
+        growing = f"{path}.{uuid.uuid4().hex[:8]}.part"
+        try:
+            with self._files.open(growing, "wb") as file:
+                yield file.write
+            self._files.mv(growing, path)
+        except BaseException:
+            with suppress(Exception):  # it may not even have been begun
+                self._files.rm_file(growing)
+            raise
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except CollectFailed:
+            raise
+        except Exception as error:
+            told = trouble(error)
+            wide = not self._takes_anything() if told.wide is None else told.wide
+            cure = told.cure.format(where=self._where)
+            raise StorageFailed(f"the picture could not be kept: {told.reason}; {cure}", wide=wide) from error
+
+    def _takes_anything(self) -> bool:
+        """Whether a small file can be kept, so that the trouble is with one picture alone."""
+        path = f"{self._root}/.{uuid.uuid4().hex}.probe"
+        try:
+            if not self._upload:
+                self._files.makedirs(self._root, exist_ok=True)
+            self._files.pipe_file(path, b"?")
+            self._files.rm_file(path)
+        except Exception:  # whatever the backend raises: that is the answer
+            return False
+        return True
 
 
-class _Writing:
-    """A file that appears under its name only when it is complete."""
+class _Progress(fsspec.callbacks.Callback):  # type: ignore[misc]
+    """Tells of every part of an upload that is done."""
 
-    def __init__(self, files: Any, path: str, *, local: bool) -> None:
-        self._files, self._path = files, path
-        self._growing = f"{path}.{uuid.uuid4().hex[:8]}.part" if local else None
-        # Closing an object of an object store is keeping it: it is opened only when all is here.
-        self._file = files.open(self._growing, "wb") if local else tempfile.TemporaryFile()
-        self._kept = False
+    def __init__(self, progress: Callable[[], None]) -> None:
+        super().__init__()
+        self._progress = progress
 
-    def write(self, chunk: bytes) -> None:
-        self._file.write(chunk)
-
-    def keep(self) -> None:
-        if self._growing is None:
-            self._file.seek(0)
-            self._files.pipe_file(self._path, self._file.read())
-        else:
-            self._file.close()
-            self._files.mv(self._growing, self._path)
-        self._kept = True
-
-    def __enter__(self) -> _Writing:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        if self._growing and not self._kept:
-            self._files.rm_file(self._growing)
+    def call(self, *_: object, **__: object) -> None:
+        self._progress()
 
 
 def sniff(head: bytes) -> tuple[str, str]:
-    """Media type and file suffix by the first bytes. Raises: CollectFailed where it is no picture."""
+    """Media type and file suffix by the first bytes. Raises: BadPicture where it is no picture."""
     for magic, media_type, suffix in MAGIC:
         if magic.match(head[:HEAD_BYTES]):
             return media_type, suffix
-    raise CollectFailed(f"what came is no picture: it begins with {head[:SHOWN_BYTES]!r}")
+    raise BadPicture(f"what came is no picture: it begins with {head[:SHOWN_BYTES]!r}")
 
 
-def plain(text: str) -> str:
-    """The text itself where it is a mere name; otherwise one that is, and that no other text has."""
-    if PLAIN.fullmatch(text):
-        return text
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{re.sub('[^A-Za-z0-9]+', '_', text)[:60]}-{digest[:16]}"
+def _opened(url: str) -> tuple[Any, str]:
+    """Raises: ConfigurationError. The URL may hold credentials and is not repeated."""
+    protocol = url.partition("://")[0].rpartition("::")[2]
+    try:
+        files, root = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        cure = f"pip install 'orchestrator[{EXTRAS[protocol]}]'" if protocol in EXTRAS else str(error)
+        raise ConfigurationError(
+            [f"ORCHESTRATOR_ARTIFACTS: what speaks to {protocol}:// is not installed here: {cure}"]
+        ) from None
+    except Exception as error:  # each of fsspec's backends has errors of its own
+        known = ", ".join(f"{each}://" for each in ("file", "s3", "gs", "abfs"))
+        raise ConfigurationError(
+            [
+                f"ORCHESTRATOR_ARTIFACTS: {protocol}:// cannot be used ({type(error).__name__}): "
+                f"is it one of {known}, and has it what it needs, such as credentials?"
+            ]
+        ) from None
+    return files, str(root)
+
+
+def _sidecar(path: str) -> str:
+    return f"{path.rpartition('.')[0]}.json"
 
 
 def _with_head(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:

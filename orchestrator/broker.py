@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from celery import Celery
+from celery import Celery, Signature, current_app
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps
@@ -22,9 +22,10 @@ from orchestrator.models import CLAIM_PUSH_SECONDS, RETENTION, Message
 GENERATE = "orchestrator.generate"
 TICK = "orchestrator.tick"
 POLL = "orchestrator.poll"
+NOTIFY = "orchestrator.notify"
 SUBMIT_QUEUE, FINISH_QUEUE = "orchestrator.submit", "orchestrator.finish"
-POLL_QUEUE, TICK_QUEUE = "orchestrator.poll", "orchestrator.tick"
-QUEUES = (SUBMIT_QUEUE, FINISH_QUEUE, POLL_QUEUE, TICK_QUEUE)
+POLL_QUEUE, TICK_QUEUE, NOTIFY_QUEUE = "orchestrator.poll", "orchestrator.tick", "orchestrator.notify"
+QUEUES = (SUBMIT_QUEUE, FINISH_QUEUE, POLL_QUEUE, TICK_QUEUE, NOTIFY_QUEUE)
 
 PHASE, ATTEMPT = "job_phase", "job_attempt"  # message headers
 SUBMIT, FINISH, REFUSED = "submit", "finish", "refused"
@@ -130,26 +131,31 @@ class Broker:
 
         It also sees to those that become due again before `until` (unix seconds).
         """
-        try:
-            self.app.send_task(
-                POLL,
-                (list(attempts), until),
-                queue=POLL_QUEUE,
-                ignore_result=True,
-                expires=CLAIM_PUSH_SECONDS,
-            )
-        except OperationalError as error:
-            _postponed(POLL, error)
+        self._ask(POLL, (list(attempts), until), POLL_QUEUE)
+
+    def notify(self, host: str) -> None:
+        """Ask a worker to send what notices wait for a host."""
+        self._ask(NOTIFY, (host,), NOTIFY_QUEUE)
+
+    def call(self, signature: str, argument: Mapping[str, Any], task_id: str) -> None:
+        """Call a Celery signature, as JSON, with one argument more. Raises: whatever Celery does."""
+        Signature.from_dict(json.loads(signature), app=self.app).apply_async((argument,), task_id=task_id)
 
     def ping(self) -> None:
         """Raises: OSError or kombu's OperationalError where the broker does not answer."""
         with self.app.connection_for_write(connect_timeout=2) as connection:
             connection.ensure_connection(max_retries=0, timeout=2)
 
-    def workers(self, timeout_seconds: float) -> list[str]:
-        """Names of the workers that answer."""
-        answers = self.app.control.ping(timeout=timeout_seconds)
-        return [name for answer in answers for name in answer]
+    def workers(self, timeout_seconds: float) -> dict[str, set[str]]:
+        """The workers that answer, and the queues that each takes from."""
+        answers = self.app.control.inspect(timeout=timeout_seconds).active_queues() or {}
+        return {name: {queue["name"] for queue in queues} for name, queues in answers.items()}
+
+    def _ask(self, task: str, arguments: Sequence[Any], queue: str) -> None:
+        try:
+            self.app.send_task(task, arguments, queue=queue, ignore_result=True, expires=CLAIM_PUSH_SECONDS)
+        except OperationalError as error:
+            _postponed(task, error)
 
     def _send(self, message: Message, phase: str, queue: str, more: Mapping[str, Any] | None = None) -> None:
         headers = {**(message.options.get("headers") or {}), PHASE: phase, ATTEMPT: message.attempt}
@@ -177,6 +183,34 @@ class Broker:
             **plain,
             **stamps,
         )
+
+
+def signature_text(signature: Any) -> str:
+    """A Celery signature as JSON, each task of it with the queue that its caller's app sends it to.
+
+    Raises: TypeError where it is no signature, or holds what is no JSON.
+    """
+    if not isinstance(signature, Mapping) or "task" not in signature:
+        raise TypeError("it is no signature, such as `task.s()` gives")
+    plain: dict[str, Any] = json.loads(dumps(signature))  # type: ignore[no-untyped-call]
+    app = getattr(signature, "app", None) or current_app
+    for each in _tasks_of(plain):
+        if not each["options"].get("queue"):
+            route = app.amqp.router.route(each["options"], each["task"], tuple(each["args"]), each["kwargs"])
+            each["options"]["queue"] = route["queue"].name
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+
+
+def _tasks_of(signature: Any) -> Iterator[dict[str, Any]]:
+    """The single tasks in a signature: chains, groups and chords hold others."""
+    if isinstance(signature, list):
+        for each in signature:
+            yield from _tasks_of(each)
+    elif isinstance(signature, dict) and "task" in signature:
+        if not signature.get("subtask_type"):
+            yield signature
+        for part in ("tasks", "header", "body"):
+            yield from _tasks_of(signature["kwargs"].get(part) if signature.get("subtask_type") else None)
 
 
 def _postponed(what: str, error: Exception) -> None:

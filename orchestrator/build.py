@@ -11,8 +11,12 @@ from orchestrator.broker import Broker, make_app
 from orchestrator.exchange import Exchange
 from orchestrator.flow import Flow
 from orchestrator.local.valkey import EmbeddedServer, find_or_start
+from orchestrator.naming import Naming
+from orchestrator.notices import NotifyRules
+from orchestrator.notifier import Notifier
 from orchestrator.providers import registry
 from orchestrator.settings import ProviderFacts, Settings
+from orchestrator.signatures import webhook_keys
 from orchestrator.store import Store
 from orchestrator.upstream import Upstream
 from orchestrator.watch import Watch
@@ -23,6 +27,7 @@ class Built:
     """A flow, and what must be closed after it."""
 
     flow: Flow
+    notifier: Notifier
     settings: Settings
     server: EmbeddedServer | None  # the embedded server, where this process started it
 
@@ -47,21 +52,30 @@ def read_settings() -> Settings:
 
 
 def build(settings: Settings) -> Built:
-    """Connect the pieces; start the embedded server where no Redis is named. Tells Redis the accounts."""
+    """Connect the pieces; start the embedded server where no Redis is named. Tells Redis the accounts.
+
+    Raises: ConfigurationError where nothing here speaks to the place for pictures; StoreUnavailable.
+    """
+    artifacts = Artifacts(settings.artifacts_url) if settings.artifacts_url else None
     redis_url, server = settings.redis_url, None
     if redis_url is None:
         redis_url, server = find_or_start(settings.folder)
     store = Store(redis_url, settings.retention)
     store.accounts.configure(settings.accounts)
+    upstream = Upstream()
     exchange = Exchange(
-        upstream=Upstream(),
-        artifacts=Artifacts(settings.artifacts_url) if settings.artifacts_url else None,
+        upstream=upstream,
+        artifacts=artifacts,
         providers=registry(),
         accounts={(account.provider, account.name): account for account in settings.accounts},
         keys=settings.secret_keys,
         public_url=settings.public_url,
+        naming=Naming(settings.artifact_name),
     )
     broker = Broker(make_app(settings.broker_url or redis_url, redis_url, settings.retention.ended))
     watch = Watch(store, exchange, clock=time.time, dice=random.random)
-    flow = Flow(store, broker, exchange, watch, time.time, random.random, settings.max_waiting)
-    return Built(flow, settings, server)
+    secret = settings.notify_secret
+    rules = NotifyRules(webhook_keys(secret, True) if secret else (), settings.notify_hosts)
+    flow = Flow(store, broker, exchange, watch, time.time, random.random, settings.max_waiting, rules)
+    notifier = Notifier(store, upstream, broker, rules, time.time, random.random)
+    return Built(flow, notifier, settings, server)

@@ -14,9 +14,10 @@ from orchestrator.errors import Invalid, ProviderError
 from orchestrator.flow import Flow
 from orchestrator.handles import Batch, Job, Result
 from orchestrator.insight import Insight
-from orchestrator.intake import known_provider, new_job
+from orchestrator.intake import known_provider, new_job, targets
 from orchestrator.models import NewJob, batch_name
 from orchestrator.operations import Operations
+from orchestrator.outbox import Outbox
 
 __all__ = ["Batch", "Job", "Orchestrator", "Result"]
 
@@ -35,6 +36,8 @@ class Orchestrator:
         """What a person tells the running product: limits, pauses, dead letters."""
         self.batches = Batches(self.flow, self.operations)
         """What is done to a batch as a whole."""
+        self.outbox = Outbox(built.flow.store, built.flow.clock)
+        """Notices that wait or are dead: what must be told of ends."""
         self.insight = Insight(built.flow.store, built.flow.clock)
         """What a person asks of it: why a job waits, when a batch will end."""
 
@@ -52,8 +55,9 @@ class Orchestrator:
         `prompt`, `aspect_ratio`, `seed`, `style`.
         `options`: `priority` (0 to 9, 9 first, within its batch), `tenant` (whose batches share one part),
         `max_attempts` (failures it may have), `expires` (seconds after which no attempt is begun),
-        `even_if_moderated` (send what moderation refused before), and a name by which the same call made
-        again gives the same job: `custom_id` (within the batch) or `idempotency_key`.
+        `even_if_moderated` (send what moderation refused before), `notify_url` (told of its end), and a name
+        by which the same call made again gives the same job: `custom_id` (within the batch) or
+        `idempotency_key`.
         Raises: Invalid with every fault of the parameters; Unsupported; ConfigurationError; QueueFull;
         Conflict where the name was given to something else.
         """
@@ -72,6 +76,9 @@ class Orchestrator:
         max_spend: float | None = None,
         max_failures: int | None = None,
         max_failure_share: float | None = None,
+        notify_url: str = "",
+        on_each: Any = None,
+        on_complete: Any = None,
         **options: Any,
     ) -> Batch:
         """Ask for many generations. All are checked before the first is enqueued.
@@ -82,6 +89,8 @@ class Orchestrator:
         the share of another it gets (or its tenant). `max_spend`: what the whole batch may cost, in its
         accounts' prices; before more, it is paused. `max_failures`, `max_failure_share`: once so many of its
         jobs, or such a share of at least 20 that ended, have failed, it is paused, until it is resumed.
+        `on_each`, `on_complete`: a Celery signature, or a URL, that is told of the end of each job, and of
+        the batch; `notify_url`: a URL that is told of both.
         Raises: Invalid with the faults of up to 20 of them by position, QueueFull, or Conflict (see
         `enqueue`), and nothing enqueued.
         """
@@ -89,6 +98,9 @@ class Orchestrator:
             known_provider(self.flow.exchange, name)
         if options.get("idempotency_key"):
             raise Invalid("idempotency_key: it names one job; give many of them `custom_ids`")
+        told = targets(
+            self.flow.notify_rules, notify_url=notify_url, on_each=on_each, on_complete=on_complete
+        )
         name = batch or f"batch-{uuid.uuid4().hex[:12]}"
         options["batch"] = name
         jobs: dict[str, NewJob] = {}
@@ -108,12 +120,11 @@ class Orchestrator:
             raise Invalid(f"{len(faults)} of {place + 1} jobs cannot be sent:\n{shown}{more}")
         tenant = options.get("tenant", "")
         name = batch_name(name, tenant)
-        if weight is not None:
-            self.operations.weigh("tenant" if tenant else "batch", tenant or name, weight)
-        if max_spend is not None:
-            self.operations.cap(name, max_spend)
+        self.operations.prepare(name, tenant, weight, max_spend)
         if max_failures is not None or max_failure_share is not None:
             self.batches.limit(name, max_failures, max_failure_share)
+        if told:
+            self.flow.store.notices.tell_of(name, told, self.flow.clock())
         self.flow.enqueue(list(jobs.values()))
         return Batch(self.flow, name)
 

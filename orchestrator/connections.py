@@ -19,7 +19,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import NameResolutionError, NewConnectionError
 
 from orchestrator.addresses import is_public
-from orchestrator.errors import CollectFailed
+from orchestrator.errors import NotPublic
 
 PIECE_BYTES = 16 * 2**10  # one TLS record: `sendall` begins its timeout anew with each
 
@@ -84,7 +84,7 @@ class _TimedTlsConnection(_TimedConnection, HTTPSConnection):
     pass
 
 
-class _PublicTlsConnection(_TimedTlsConnection):
+class _PublicConnection(_TimedConnection):
     """Connects to the very address that was found public: the name is asked for once.
 
     The certificate is verified against the name, as ever. A connection that is kept stays where it is, so a
@@ -98,7 +98,7 @@ class _PublicTlsConnection(_TimedTlsConnection):
             raise NameResolutionError(self.host, self, error) from error  # type: ignore[arg-type]
         # One that is not public condemns them all: an honest name has none.
         if not found or not all(is_public(str(place[0])) for *_, place in found):
-            raise CollectFailed(f"the host {self.host!r} has an address that is not public")
+            raise NotPublic(f"the host {self.host!r} has an address that is not public")
         failed: OSError | None = None
         for family, kind, protocol, _, place in found:
             sock = socket.socket(family, kind, protocol)
@@ -114,6 +114,10 @@ class _PublicTlsConnection(_TimedTlsConnection):
         raise NewConnectionError(self, f"no address of it answers: {failed}")
 
 
+class _PublicTlsConnection(_PublicConnection, HTTPSConnection):
+    pass
+
+
 class _TimedPool(HTTPConnectionPool):
     ConnectionCls = _TimedConnection
 
@@ -122,9 +126,14 @@ class _TimedTlsPool(HTTPSConnectionPool):
     ConnectionCls = _TimedTlsConnection
 
 
+class _PublicPool(HTTPConnectionPool):
+    ConnectionCls = _PublicConnection
+
+
 class _PublicTlsPool(HTTPSConnectionPool):
     ConnectionCls = _PublicTlsConnection
 
 
 ANYWHERE = {"http": _TimedPool, "https": _TimedTlsPool}
 PUBLIC = {"https": _PublicTlsPool}
+PUBLIC_OR_PLAIN = {"http": _PublicPool, **PUBLIC}

@@ -6,9 +6,11 @@ import contextlib
 import uuid
 from collections.abc import Iterator
 
+from orchestrator.broker import QUEUES
 from orchestrator.build import Built, build, read_settings
 from orchestrator.errors import CollectFailed, ConfigurationError, OrchestratorError
 from orchestrator.models import Request
+from orchestrator.notices import NO_SECRET
 from orchestrator.safety import Finding
 from orchestrator.start import findings
 
@@ -30,7 +32,8 @@ def examine() -> list[Finding]:
 
 
 def _findings(built: Built) -> Iterator[Finding]:
-    for look in (_redis, findings, _broker, _accounts, _artifacts, _public_url, _workers):
+    looks = (_redis, findings, _broker, _accounts, _artifacts, _public_url, _notices, _api, _workers)
+    for look in looks:
         yield from look(built)
 
 
@@ -64,10 +67,9 @@ def _artifacts(built: Built) -> Iterator[Finding]:
     if artifacts is None:
         return (yield Finding("ok", "artifacts are not kept, only their URLs"))
     try:
-        artifacts.remove(artifacts.put("doctor", uuid.uuid4().hex, "", [PNG]))
-    except (CollectFailed, OSError, ImportError) as error:
-        cure = "is ORCHESTRATOR_ARTIFACTS right, and may this user write there?"
-        yield Finding("fault", f"artifacts cannot be kept: {error}: {cure}")
+        artifacts.remove(artifacts.put(f"doctor/{uuid.uuid4().hex}", "", [PNG]))
+    except (CollectFailed, OSError) as error:
+        yield Finding("fault", str(error))
     else:
         yield Finding("ok", f"artifacts can be kept in {built.settings.artifacts_url}")
 
@@ -88,9 +90,30 @@ def _public_url(built: Built) -> Iterator[Finding]:
         yield Finding(verdict, f"the receiver at {url} answers its health check with {status}")
 
 
+def _notices(built: Built) -> Iterator[Finding]:
+    secrets = len(built.flow.notify_rules.keys)
+    waiting, dead = built.flow.store.notices.counts(built.flow.clock())
+    if secrets:
+        yield Finding("ok", f"webhooks to `notify_url` are signed, with {secrets} secret(s)")
+    elif waiting:
+        yield Finding(
+            "warning", f"{waiting} notice(s) wait, and webhooks among them cannot be signed here: {NO_SECRET}"
+        )
+    if dead:
+        yield Finding("warning", f"{dead} notice(s) were given up: see `orchestrator notices list --dead`")
+
+
+def _api(built: Built) -> Iterator[Finding]:
+    tenants = dict.fromkeys(key.tenant for key in built.settings.api_keys)
+    if tenants:
+        yield Finding("ok", f"the HTTP API has keys of {', '.join(tenants)}")
+
+
 def _workers(built: Built) -> Iterator[Finding]:
-    names = built.flow.broker.workers(PING_SECONDS)
-    if names:
-        yield Finding("ok", f"{len(names)} worker(s) answer: {', '.join(sorted(names))}")
-    else:
-        yield Finding("warning", "no worker answers: start one with `celery -A workers worker`")
+    workers = built.flow.broker.workers(PING_SECONDS)
+    if not workers:
+        return (yield Finding("warning", "no worker answers: start one with `celery -A workers worker`"))
+    yield Finding("ok", f"{len(workers)} worker(s) answer: {', '.join(sorted(workers))}")
+    for queue in sorted(set(QUEUES).difference(*workers.values())):
+        cure = f"start one with `celery -A workers worker -Q {queue}`"
+        yield Finding("warning", f"no worker takes from {queue}: {cure}")

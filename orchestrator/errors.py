@@ -11,9 +11,13 @@ OrchestratorError
 │  ├─ Rejected       Invalid · Moderated · Unsupported · Held     give up
 │  └─ Uncertain                                  the POST may have arrived: leave open
 ├─ CallbackRefused   BadReference · BadSignature · Stale · Malformed
-├─ CollectFailed                                 a picture could not be fetched or kept; collect again
+├─ CollectFailed                                 a picture could not be fetched; collect again
+│  ├─ BadPicture                                 what came is none: collect again, not for long
+│  └─ StorageFailed                              it could not be kept: collect again, begin nothing meanwhile
+├─ NotPublic                                     a host of our own network, which is not called
 ├─ StoreUnavailable                              Redis does not answer; nothing was recorded
 ├─ QueueFull                                     too many jobs wait already; nothing was recorded
+├─ BadFile                                       a file cannot be taken as it is; nothing was begun
 ├─ Conflict                                      its name was given to something else; nothing was recorded
 ├─ BatchGoesOn                                   it is not over, as this would need it to be
 ├─ NotFound          JobNotFound                 nothing of this name is known
@@ -31,6 +35,12 @@ from typing import Any
 # Every part is bounded, so that a long text takes no longer than its length.
 EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 MESSAGE_CHARACTERS = 1000
+QUERY = re.compile(r"(://[^\s\"'?#\\]*)[?#][^\s\"'<>]*")
+
+
+def without_queries(text: str) -> str:
+    """A text without what follows the path of the URLs in it, which may be what opens them."""
+    return QUERY.sub(r"\1?…", text)
 
 
 def masked(text: str, most: int = MESSAGE_CHARACTERS) -> str:
@@ -182,12 +192,31 @@ class Malformed(CallbackRefused):
 class CollectFailed(OrchestratorError):
     """A picture could not be fetched or kept. Collecting again costs nothing at the provider.
 
-    `http_status`: what its URL was answered with, where that is the trouble.
+    `http_status`: what its URL was answered with, where that is the trouble. `fresh_urls`: what the provider
+    calls the pictures now, where it was asked.
     """
+
+    fresh_urls: tuple[str, ...] = ()
 
     def __init__(self, message: str, *, http_status: int | None = None) -> None:
         super().__init__(message)
         self.http_status = http_status
+
+
+class BadPicture(CollectFailed):
+    """What came is not what may be kept, and the next time it is likely the same."""
+
+
+class StorageFailed(CollectFailed):
+    """The picture was there, and the place it is kept in did not take it. `wide`: nor would it another."""
+
+    def __init__(self, message: str, *, wide: bool) -> None:
+        super().__init__(message)
+        self.wide = wide
+
+
+class NotPublic(OrchestratorError):
+    """A stranger's URL leads to an address of our own network: it is not called."""
 
 
 class StoreUnavailable(OrchestratorError):
@@ -196,6 +225,10 @@ class StoreUnavailable(OrchestratorError):
 
 class QueueFull(OrchestratorError):
     """As many jobs wait as may. Nothing was recorded; the same call may be made later."""
+
+
+class BadFile(OrchestratorError):
+    """A file cannot be read, written, or taken as it is. The message says where, and the cure."""
 
 
 class Conflict(OrchestratorError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -37,8 +37,10 @@ from orchestrator.models import (
     Submission,
     Succeeded,
 )
+from orchestrator.naming import Naming
 from orchestrator.provider import Provider
 from orchestrator.retry import retry_after_seconds
+from orchestrator.sidecar import sidecar, written
 from orchestrator.signatures import Reference, read_reference, sign_reference
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ class Exchange:
     accounts: Mapping[tuple[str, str], Account]
     keys: Sequence[Secret]  # the first signs, all verify
     public_url: str | None  # None: no callbacks are asked for
+    naming: Naming = field(default_factory=Naming)  # what the pictures are called
 
     def account(self, provider: str, name: str) -> Account:
         """Raises: Broken, which rests the account, where this process has no credentials for it."""
@@ -228,11 +231,16 @@ class Exchange:
         warn_of_unknown_word(provider, report.outcome)
         return report
 
-    def collect(self, job: Job, attempts: Callable[[], Sequence[Mapping[str, str]]]) -> list[Artifact]:
+    def collect(
+        self,
+        job: Job,
+        attempts: Callable[[], Sequence[Mapping[str, str]]],
+        progress: Callable[[], None] = lambda: None,
+    ) -> list[Artifact]:
         """Fetch and keep a job's pictures. Generates nothing; safe to call twice.
 
-        `attempts` gives the records of the job's attempts. It is called where a URL has expired, to ask the
-        provider for fresh ones, once.
+        `attempts` gives the records of the job's attempts. Where a URL has expired, the provider is asked for
+        fresh ones, once. `progress` is called now and then.
         Raises: CollectFailed.
         """
         if self.artifacts is None:
@@ -241,33 +249,62 @@ class Exchange:
         if account is None:
             raise CollectFailed(f"no account {job.account!r} in the accounts file of this process")
         try:
-            return self._keep(self.artifacts, job, account, job.artifact_urls)
+            return self._keep(self.artifacts, job, account, attempts, progress)
         except CollectFailed as failed:
             fresh_urls = self._fresh_urls(account, attempts()) if failed.http_status in GONE else ()
             if not fresh_urls or fresh_urls == job.artifact_urls:
                 raise
         logger.info("artifacts.refreshed job=%s account=%s", job.id, account.name)
-        return self._keep(self.artifacts, job, account, fresh_urls)
+        try:
+            return self._keep(
+                self.artifacts, replace(job, artifact_urls=fresh_urls), account, attempts, progress
+            )
+        except CollectFailed as failed:
+            failed.fresh_urls = fresh_urls
+            raise
 
-    def _keep(self, artifacts: Artifacts, job: Job, account: Account, urls: Sequence[str]) -> list[Artifact]:
+    def _keep(
+        self,
+        artifacts: Artifacts,
+        job: Job,
+        account: Account,
+        attempts: Callable[[], Sequence[Mapping[str, str]]],
+        progress: Callable[[], None],
+    ) -> list[Artifact]:
         kept = []
-        hosts = self._provider(account).artifact_hosts
-        for place, url in enumerate(urls, 1):
-            with self.upstream.download(url, hosts, account.base_url) as chunks:
-                kept.append(artifacts.put(job.batch or "jobs", f"{job.id}-{place}", url, chunks))
+        provider = self._provider(account)
+        for place, url in enumerate(job.artifact_urls, 1):
+            name = self.naming.name(job, place)
+            with self.upstream.download(url, provider.artifact_hosts, account.base_url) as chunks:
+                kept.append(artifacts.put(name, url, chunks, progress))
+            about = sidecar(job, provider, winner(attempts(), account.name), place, kept[-1])
+            artifacts.describe(name, written(about))
         return kept
+
+    def fresh_urls(self, job: Job, attempts: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+        """What the provider calls a job's pictures now. Generates nothing; safe to call twice.
+
+        Raises: Broken where its account is not known here; CollectFailed, with the cure.
+        """
+        account = self.account(job.provider, job.account)
+        if urls := self._fresh_urls(account, attempts):
+            return urls
+        raise CollectFailed(
+            f"{job.provider} gave no fresh URLs: it cannot be asked, has forgotten the generation, or "
+            "does not answer just now: try again later"
+        )
 
     def _fresh_urls(self, account: Account, attempts: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
         """What the provider says now of the generation that succeeded, which need not be the last."""
-        won = [
-            each["upstream_id"]
-            for each in attempts
-            if each.get("verdict") == "succeeded"
-            and each.get("account") == account.name
-            and each.get("upstream_id")
-        ]
-        outcome = self.ask(account, won[-1]) if won else Pending()
+        upstream_id = winner(attempts, account.name).get("upstream_id")
+        outcome = self.ask(account, upstream_id) if upstream_id else Pending()
         return outcome.artifact_urls if isinstance(outcome, Succeeded) else ()
+
+    def artifacts_die_at(self, job: Job, urls: Sequence[str], told_at: float) -> float:
+        """Until when pictures of a job can be fetched whose URLs were told then; unix seconds, at least."""
+        account = self.accounts.get((job.provider, job.account))
+        provider = self._provider(account) if account else self.providers[job.provider]
+        return min(provider.artifact_dies_at(url, told_at) for url in urls)
 
     def _provider(self, account: Account) -> Provider:
         return self.providers[account.provider].of(account)
@@ -283,6 +320,22 @@ class Exchange:
             return read_reference(provider, reference, self.keys).attempt_id
         except BadReference:
             return "" if self.keys else reference
+
+
+def told_at(job: Job, attempts: Sequence[Mapping[str, str]]) -> float:
+    """When the URLs of a job's pictures were told; unix seconds."""
+    won = winner(attempts, job.account)
+    return float(won.get("told") or won.get("closed") or job.created_at)
+
+
+def winner(attempts: Sequence[Mapping[str, str]], account: str) -> Mapping[str, str]:
+    """The record of the attempt at this account that succeeded, with its `number`; empty: none did."""
+    won = [
+        {**each, "number": str(number)}
+        for number, each in enumerate(attempts, 1)
+        if each.get("verdict") == "succeeded" and each.get("account") == account
+    ]
+    return won[-1] if won else {}
 
 
 def _read_report(provider: Provider, body: Any) -> Report:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import retry
+from orchestrator.custody import Custody
 from orchestrator.errors import (
     BadReference,
-    CollectFailed,
     Conflict,
     JobCancelled,
     JobFailed,
@@ -36,6 +35,7 @@ from orchestrator.models import (
     Tries,
     attempt_id,
 )
+from orchestrator.notices import NotifyRules
 from orchestrator.settlement import refused_before, settlement
 from orchestrator.signatures import Reference
 from orchestrator.watch import SEARCH_SECONDS
@@ -65,13 +65,16 @@ class Flow:
     clock: Callable[[], float]  # unix seconds
     dice: Callable[[], float]  # uniform in [0, 1)
     max_waiting: int = 0  # jobs that may wait; 0: no cap
+    notify_rules: NotifyRules = field(default_factory=NotifyRules)
 
     def enqueue(self, jobs: Sequence[NewJob], capped: bool = True) -> int:
         """Store jobs and let them run as soon as there is a slot. Gives how many were new.
 
         `capped` off: for what goes on with something begun, which a full queue must not stop.
-        Raises: QueueFull or Conflict, with none of them stored.
+        Raises: Invalid, QueueFull or Conflict, with none of them stored.
         """
+        for url in {job.notify_url for job in jobs if job.notify_url}:
+            self.notify_rules.check("notify_url", url)
         if others := self.store.otherwise(jobs):
             raise Conflict(_conflict(others))
         added, grants = self.store.enqueue(jobs, self.clock(), self.max_waiting if capped else 0)
@@ -210,16 +213,14 @@ class Flow:
         """
         if not self.store.begin_finish(job_id, self.clock()):
             return None
-        job = self.store.job(job_id)
+        (job,) = self.store.jobs([job_id])
         if job.state is State.CANCELLED:
             self.stop(job.id, job.provider, job.account, self.store.to_stop(job.id))
             raise JobCancelled(job.reason or f"job {job.id} was cancelled")
         if not job.artifact_urls:
             raise JobFailed(_why(job))
-        try:
-            artifacts = self.exchange.collect(job, lambda: self.store.attempts(job))
-        except CollectFailed as error:
-            self._finish_later(job, error)
+        artifacts = self.custody.collect(job)
+        if artifacts is None:
             return None
         return {
             "job_id": job.id,
@@ -229,6 +230,20 @@ class Flow:
             "seconds": round(self.clock() - job.created_at, 3),
             "artifacts": [asdict(artifact) for artifact in artifacts],
         }
+
+    def refresh(self, job_id: str) -> tuple[str, ...]:
+        """Ask the provider for fresh URLs of a job's pictures; what is not kept yet is collected by them.
+
+        Generates nothing. Raises: NotFound, ProviderError, CollectFailed.
+        """
+        urls = self.custody.refresh(job_id)
+        replayed = self.store.dead.replay([job_id], self.clock(), False)  # where it is a dead letter
+        self.broker.finish(replayed.finishes)
+        return urls
+
+    @property
+    def custody(self) -> Custody:
+        return Custody(self.store, self.exchange, self.clock, self.dice)
 
     def end(self, job_id: str, result: Mapping[str, Any] | None, reason: str = "") -> None:
         """Record that Celery has stored the job's end; `result` None: it failed, for `reason`."""
@@ -270,6 +285,9 @@ class Flow:
             self.broker.finish(claimed.finishes)
             for first in range(0, len(claimed.looks), POLLS_PER_MESSAGE):
                 self.broker.poll(claimed.looks[first : first + POLLS_PER_MESSAGE], now + horizon_seconds)
+            for host, senders in claimed.hosts:
+                for _ in range(senders):
+                    self.broker.notify(host)
             total += claimed.count
             if not claimed.count:
                 return total
@@ -299,13 +317,6 @@ class Flow:
         if settled.finish:
             self.broker.finish([settled.finish])
         return settled.word
-
-    def _finish_later(self, job: Job, error: CollectFailed) -> None:
-        if job.collect_failures + 1 >= retry.COLLECT_ATTEMPTS:
-            raise JobFailed(f"{job.provider} made the pictures, but they were not kept: {error}") from error
-        seconds = retry.backoff_seconds(job.collect_failures, self.dice(), retry.COLLECT_CAP_SECONDS)
-        _log("job.collect_postponed", job=job.id, seconds=round(seconds, 1), error=error)
-        self.store.finish_later(job.id, self.clock() + seconds, str(error))
 
 
 def _conflict(jobs: Sequence[NewJob]) -> str:

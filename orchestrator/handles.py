@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from orchestrator import models
 from orchestrator.batches import Batches, Purged
 from orchestrator.errors import JobCancelled, JobFailed
 from orchestrator.flow import Flow
+from orchestrator.insight import Insight
 from orchestrator.models import Artifact, State
 from orchestrator.operations import Operations
 from orchestrator.schemas import JobOptions, check
+from orchestrator.store.jobs import FIRST_END
+from orchestrator.views.progress import LOOK_SECONDS, Progress, Quiet
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,13 @@ class Job:
             raise JobFailed(job.reason)
         fields = {**job.result, "artifacts": tuple(Artifact(**each) for each in job.result["artifacts"])}
         return Result(**fields)
+
+    def refresh(self) -> tuple[str, ...]:
+        """Ask the provider for fresh URLs of its pictures; those not kept yet are collected by them.
+
+        Generates nothing; safe to call twice. Raises: NotFound, ProviderError, CollectFailed.
+        """
+        return self._flow.refresh(self.id)
 
     def cancel(self) -> bool:
         """Cancel it, at the provider too where it can. False where it is too late."""
@@ -177,25 +188,31 @@ class Batch:
         return self._batches.purge(self.name, pictures)
 
     def wait(self, timeout: float | None = None, progress: bool = False) -> dict[str, int]:
-        """Wait until every job has ended, and give the counts. A progress bar on a terminal, quiet elsewhere.
+        """Wait until every job has ended, and give the counts. `progress`: show it on a terminal.
 
-        Raises: TimeoutError.
+        Raises: TimeoutError; the jobs go on.
         """
-        console = Console(stderr=True)
-        hidden = not (progress and console.is_terminal)
-        bar = Progress(
-            TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("{task.fields[counts]}"), console=console, disable=hidden,
-        )  # fmt: skip
-        with bar:
-            line = bar.add_task(self.name, total=self.counts()["total"], counts="")
-            for done, _ in enumerate(self.as_completed(timeout), 1):
-                counts = self.counts() if not hidden else {}
-                shown = "  ".join(
-                    f"{count} {word}" for word, count in counts.items() if count and word != "total"
-                )
-                bar.update(line, completed=done, counts=shown)
+        with closing(self._display() if progress else Quiet()) as shown:
+            shown.running(self.name, 0)
+            for _ in self._looks(timeout):
+                shown.look()
         return self.counts()
+
+    def _display(self) -> Progress | Quiet:
+        console = Console(stderr=True, markup=False, highlight=False)
+        insight = Insight(self._flow.store, self._flow.clock)
+        return Progress(insight, console) if console.is_terminal else Quiet()
+
+    def _looks(self, timeout: float | None) -> Iterator[None]:
+        """One when something ended, and about once a second, until all has. Raises: TimeoutError."""
+        give_up_at = None if timeout is None else time.monotonic() + timeout
+        last = FIRST_END
+        while not self.is_over:
+            left = LOOK_SECONDS if give_up_at is None else give_up_at - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"batch {self.name!r} was not over after {timeout} seconds")
+            _, last = self._flow.store.ended_after(self.name, last, min(LOOK_SECONDS, left))
+            yield
 
     def __repr__(self) -> str:
         return f"Batch({self.name!r})"

@@ -10,6 +10,7 @@ from orchestrator import forecast, pauses
 from orchestrator.errors import NotFound
 from orchestrator.models import Attempt, Job, State, attempt_id
 from orchestrator.retry import UNTIL_RESUMED
+from orchestrator.schemas import moment
 
 if TYPE_CHECKING:
     from orchestrator.store import Store
@@ -22,9 +23,8 @@ ENOUGH_JOBS = 10  # of a batch, before its own slot-seconds are believed
 class Explanation:
     """The one gate that holds a job. Moments are unix seconds."""
 
-    gate: (
-        str  # ended collecting provider uncertain message start backoff paused accounts rest slots pace next
-    )
+    # ended collecting provider uncertain message start backoff storage paused accounts rest slots pace next
+    gate: str
     text: str
     since: float
     opens_at: float | None = None  # about; None: nobody can say
@@ -38,10 +38,20 @@ class Forecast:
     batch: str
     remaining: int
     slots: float  # that serve it now, those of other batches included
+    used: int  # of them
     slot_seconds: float | None  # measured, per job; None: nothing has ended yet
     ends_at: float | None
     with_more: dict[int, float]  # more accounts like these → when it would end
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of jobs that are not enqueued yet."""
+
+    slots: float  # that would serve them now, those of others included
+    seconds: float | None  # until the last has ended; None: nothing is measured, or nobody takes work
+    cost: float  # of one generation each, at the dearest account
 
 
 @dataclass(frozen=True)
@@ -87,11 +97,11 @@ class Insight:
         able = [
             row for row in rows if row["opens_at"] is None and f"provider:{row['provider']}" not in paused
         ]
-        slots = sum(_takes(row, seconds) for row in able)
+        slots, used = sum(_takes(row, seconds) for row in able), sum(row["used"] for row in able)
         why = self.store.lanes.why_paused(batch) if f"batch:{batch}" in paused else None
         notes = _notes(rows, able, remaining, paused, why)
         if seconds is None or not remaining or why is not None:
-            return Forecast(batch, remaining, slots, seconds, None, {}, notes)
+            return Forecast(batch, remaining, slots, used, seconds, None, {}, notes)
         lanes = self._lanes(pools)
         mine = remaining * seconds
         share = sum(lane.share for lane in lanes if _is_of(lane, batch)) or 1.0
@@ -103,11 +113,24 @@ class Insight:
             return None if lasts is None else now + lasts + seconds / 2
 
         with_more = {count: moment for count in more if (moment := ends(count)) is not None}
-        return Forecast(batch, remaining, slots, seconds, ends(0), with_more, notes)
+        return Forecast(batch, remaining, slots, used, seconds, ends(0), with_more, notes)
+
+    def estimate(self, pools: Sequence[str], jobs: int) -> Estimate:
+        """How long so many jobs more would take that any of these providers may serve, and what they cost."""
+        rows = [row for pool in pools for row in self._rows(pool)]
+        seconds = self._slot_seconds({}, rows)
+        slots = sum(_takes(row, seconds) for row in rows if row["opens_at"] is None)
+        others = [(lane.waiting * (seconds or 0.0), lane.share) for lane in self._lanes(pools)]
+        lasts = forecast.seconds_to_end(jobs * seconds, 1.0, others, slots) if seconds else None
+        price = max((float(row.get("price", 0)) for row in rows), default=0.0)
+        return Estimate(slots, None if lasts is None else lasts + (seconds or 0.0) / 2, jobs * price)
 
     def _in_line(self, job: Job, since: float, rank: int) -> Explanation:
         now, paused = self.clock(), self.store.lanes.paused()
         pools = _pools(job.lane)
+        if storage := self.store.collecting.storage():
+            text = f"nothing is begun while pictures cannot be kept (`orchestrator collecting`): {storage}"
+            return Explanation("storage", text, since, None, rank)
         if f"batch:{job.batch}" in paused:
             why = self.store.lanes.why_paused(job.batch)
             text = f"its batch {pauses.state(why)}: {pauses.cure(job.batch, why)}"
@@ -217,7 +240,11 @@ def _next_probe(rows: Sequence[dict[str, Any]]) -> float | None:
 
 
 def _collecting(job: Job) -> str:
-    return f"its pictures are fetched and kept ({job.collect_failures} times in vain so far)"
+    if not job.collect_failures:
+        return "its pictures are fetched and kept"
+    tried = "once" if job.collect_failures == 1 else f"{job.collect_failures} times"
+    until = f"; they can be fetched until {moment(job.artifacts_die_at)}" if job.artifacts_die_at else ""
+    return f"its pictures were not kept, tried {tried} in vain: {job.collect_error}{until}"
 
 
 def _at_the_provider(job: Job, attempt: Attempt) -> Explanation:

@@ -8,9 +8,11 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrator.broker import signature_text
 from orchestrator.errors import ConfigurationError, Invalid, Unsupported
 from orchestrator.exchange import Exchange
 from orchestrator.models import NewJob, batch_name
+from orchestrator.notices import NotifyRules
 from orchestrator.provider import Provider
 from orchestrator.schemas import JobOptions, PortableRequest, check
 
@@ -64,6 +66,26 @@ def new_job(
 def keyed_id(batch: str, key: str, tenant: str = "") -> str:
     """The id of the job of this name in a batch (as `batch_name` gives it), or among its tenant's of none."""
     return str(uuid.uuid5(KEYED, f"{batch or f'{tenant}/'}\0{key}"))
+
+
+def targets(rules: NotifyRules, **told: Any) -> dict[str, str]:
+    """Those of these fields that name somebody to be told: a URL as it is, a Celery signature as JSON.
+
+    Raises: Invalid where one is neither, or can never work.
+    """
+    found = {name: target for name, target in told.items() if target not in (None, "")}
+    for name, target in found.items():
+        if isinstance(target, str):
+            rules.check(name, target)
+            continue
+        try:
+            if name == "notify_url":
+                raise TypeError("it is no text")
+            found[name] = signature_text(target)
+        except (TypeError, ValueError) as error:
+            wanted = "a URL" if name == "notify_url" else "a Celery signature, or a URL"
+            raise Invalid(f"{name} must be {wanted}: {error}") from None
+    return found
 
 
 def _fingerprint(choices: Mapping[str, Mapping[str, Any]]) -> str:

@@ -61,6 +61,7 @@ class NewJob:
     even_if_moderated: bool = False  # sent although its content was refused before
     custom_id: str = ""  # what its caller calls it, within its batch
     fingerprint: str = ""  # of what was asked for, where the same may be asked for again: `intake.keyed`
+    notify_url: str = field(default="", repr=False)  # told of its end
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,10 @@ class Job:
     tenant: str
     target: str  # whom it waits for: a provider, several joined by `+`, or `<provider>/<account>`
     custom_id: str = ""  # what its caller calls it, within its batch
+    collect_error: str = ""  # why its pictures were not kept the last time
+    artifacts_die_at: float | None = (
+        None  # about when they cannot be fetched any more, where there was trouble
+    )
 
     @property
     def lane(self) -> str:
@@ -127,6 +132,9 @@ class Attempt:
     uncertain_since: float  # since when it is not known whether the provider took it; 0: it is
     denied: int  # how often the provider said that it did not take it
     polls: int
+    verdict: str = ""  # that it was closed with: succeeded, failed, busy …; empty: it is open
+    error: Mapping[str, Any] | None = None  # `errors.describe` of what it failed with
+    cost: float = 0.0  # at most, in its account's price
 
 
 @dataclass(frozen=True)
@@ -186,6 +194,14 @@ class Account:
     max_moderated: int = 0  # prompts refused by moderation in an hour, from which on it rests; 0: never
     max_moderated_share: float = 0.0  # … if they also are so much of what was generated
     queue_ahead: int = 0  # jobs beyond max_jobs that may wait in the provider's own queue
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """Who may use the HTTP API. What is enqueued by it is its tenant's."""
+
+    tenant: str
+    secret: Secret = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -269,6 +285,35 @@ class Message:
     parameters: Mapping[str, Any]
     options: Mapping[str, Any]
     attempt: int  # granted attempt for a submit, last attempt for a finish
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What must be told to somebody, since a job or a batch has ended."""
+
+    id: str  # the same each time it is sent
+    type: str  # job.succeeded | job.failed | job.cancelled | batch.completed
+    about: str  # job id, or batch
+    target: str = field(repr=False)  # a URL, or a Celery signature as JSON; empty once delivered
+    shown: str  # the target, fit to be seen; empty until delivered
+    host: str  # where it goes: notices of one host are sent together
+    state: str  # waiting | delivered | dead
+    made_at: float  # unix seconds, as are the others
+    first_tried_at: float  # 0: it was not
+    ended_at: float | None  # delivered, or given up
+    tries: int
+    answer: str  # to the last of them: a status, or why there is none
+    facts: Mapping[str, str] = field(repr=False)  # as the job or the batch stood at its end
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one try at a notice."""
+
+    text: str  # a status, or why there is none
+    delivered: bool = False
+    again_in: float | None = None  # seconds; None: it is not sent again
+    host_down: bool = False  # its host, not the notice, is the trouble
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,9 @@ class Provider(ABC):
     account_fields: ClassVar[Mapping[str, type]] = {}
     account_defaults: ClassVar[Mapping[str, float]] = {}  # its own defaults of the common numbers
     min_poll_seconds: ClassVar[float] = 0.0  # the provider allows no quicker pace of polling one generation
+    # How long an artifact URL lives, at least. By default an hour, the shortest that was seen written for
+    # pictures: https://replicate.com/docs/topics/webhooks
+    artifact_seconds: ClassVar[float] = 3600.0
 
     # What `of` may change for one account:
     calls_back: bool
@@ -123,6 +126,10 @@ class Provider(ABC):
             f"{self.name} takes no portable request: ask it by itself, in its own parameters "
             f"({self.docs_url}), or leave {self.name} out"
         )
+
+    def artifact_dies_at(self, url: str, told_at: float) -> float:
+        """Until when an artifact URL that was told then will be answered; unix seconds."""
+        return told_at + self.artifact_seconds
 
     def model(self, parameters: Mapping[str, Any]) -> str:
         """What decides how long a generation takes; durations are learned for each."""

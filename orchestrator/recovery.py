@@ -6,22 +6,26 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from marshmallow import ValidationError
 
+from orchestrator import sidecar
 from orchestrator.errors import BadReference, CallbackRefused, NotFound, OrchestratorError
 from orchestrator.models import Account, Artifact, Failed, Pending, Report, Succeeded
+from orchestrator.naming import NO_BATCH
 from orchestrator.schemas import NAME
+from orchestrator.sidecar import Sidecar
 from orchestrator.signatures import Reference, read_reference
 
 if TYPE_CHECKING:
+    from orchestrator.artifacts import Kept
     from orchestrator.flow import Flow
     from orchestrator.store import Heard
 
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"  # ids that callers chose themselves look like anybody's
-PICTURE = re.compile(rf"({UUID})-([1-9]\d*)")  # as `exchange` names them: <job>-<place>
+PICTURE = re.compile(rf"([^/]+)/({UUID})-([1-9]\d*)")  # as `naming` does by default: <batch>/<job>-<place>
 ATTEMPT, UNSIGNED_ATTEMPT = re.compile(r"(.+)\.([1-9]\d*)"), re.compile(rf"({UUID})\.([1-9]\d*)")
 PARKED_AT_ONCE = 20_000
 RANKS = (Failed, Pending, Succeeded)  # of a job's attempts the last of these tells of it
@@ -63,6 +67,15 @@ class Sighting:
         return len(outcome.artifact_urls) if isinstance(outcome, Succeeded) else 0
 
 
+@dataclass(frozen=True)
+class Collected:
+    """What was kept of one job. `about`: the sidecar of one of its pictures, where it has one."""
+
+    batch: str
+    about: Sidecar | None
+    pictures: dict[int, Artifact]  # by place
+
+
 @dataclass
 class Recovery:
     """Adopts what is found, so that it is looked after again. Generates nothing; safe to call twice."""
@@ -82,10 +95,10 @@ class Recovery:
         for job_id in ids:
             if job_id in known:
                 continue
-            sighting, (folder, kept) = seen.get(job_id), pictures.get(job_id, ("", ()))
+            sighting, kept = seen.get(job_id), pictures.get(job_id)
             # Where not all of them were kept, they are collected once more.
-            if kept and (sighting is None or sighting.pictures <= len(kept)):
-                source, adopted = "pictures", dry or self._keep(job_id, folder, kept, sighting)
+            if kept and (sighting is None or sighting.pictures <= len(kept.pictures)):
+                source, adopted = "pictures", dry or self._keep(job_id, kept, sighting)
             elif sighting:
                 source = "lists" if sighting.listed else "callbacks"
                 adopted = dry or self._adopt(sighting)
@@ -126,35 +139,37 @@ class Recovery:
         match = (ATTEMPT if self.flow.exchange.keys else UNSIGNED_ATTEMPT).fullmatch(attempt)
         return Sighting(attempt, match[1], int(match[2]), account, report, listed) if match else None
 
-    def _pictures(self) -> dict[str, tuple[str, tuple[Artifact, ...]]]:
-        """Job → the folder that has most of its pictures, and these in their order."""
+    def _pictures(self) -> dict[str, Collected]:
+        """Job → what was kept of it; where that is in two places, the one that has most."""
         artifacts = self.flow.exchange.artifacts
-        found: dict[tuple[str, str], dict[int, Artifact]] = {}
+        found: dict[tuple[str, str], Collected] = {}
         try:
-            for folder, name, artifact in artifacts.kept() if artifacts else ():
-                if (match := PICTURE.fullmatch(name)) and _is_batch(folder):
-                    found.setdefault((match[1], folder), {})[int(match[2])] = artifact
+            for picture in artifacts.kept() if artifacts else ():
+                if read := _read(picture):
+                    job_id, told = read
+                    found.setdefault((job_id, told.batch), told).pictures.update(told.pictures)
         except OSError as error:
             self._troubles.append(f"the pictures that were kept: {error.strerror or type(error).__name__}")
-        fullest = sorted(found.items(), key=lambda each: len(each[1]))
-        return {
-            job_id: (folder, tuple(picture for _, picture in sorted(places.items())))
-            for (job_id, folder), places in fullest
-        }
+        fullest = sorted(found.items(), key=lambda each: len(each[1].pictures))
+        return {job_id: collected for (job_id, _), collected in fullest}
 
-    def _keep(
-        self, job_id: str, folder: str, pictures: tuple[Artifact, ...], sighting: Sighting | None
-    ) -> bool:
+    def _keep(self, job_id: str, kept: Collected, sighting: Sighting | None) -> bool:
+        told = kept.about
         result = {
             "job_id": job_id,
-            "provider": sighting.account.provider if sighting else "unknown",
-            "account": sighting.account.name if sighting else "",
-            "attempts": sighting.number if sighting else 0,
+            "provider": sighting.account.provider if sighting else told.provider if told else "unknown",
+            "account": sighting.account.name if sighting else told.account if told else "",
+            "attempts": sighting.number if sighting else told.attempt if told else 0,
             "seconds": 0.0,
-            "artifacts": [asdict(picture) for picture in pictures],
+            "artifacts": [asdict(picture) for _, picture in sorted(kept.pictures.items())],
         }
-        batch = "" if folder == "jobs" else folder
-        return self.flow.store.adopt_kept(job_id, batch, result, self.flow.clock())
+        return self.flow.store.adopt_kept(
+            kept.batch,
+            result,
+            self.flow.clock(),
+            custom_id=told.custom_id if told else "",
+            tenant=told.tenant if told else "",
+        )
 
     def _adopt(self, sighting: Sighting) -> bool:
         provider, upstream_id = sighting.account.provider, sighting.report.upstream_id
@@ -206,7 +221,22 @@ def _report_of(flow: Flow, entry: Heard) -> Report:
     return flow.exchange.read_callback(translator, reference, "", entry.body.encode())
 
 
-def _is_batch(folder: str) -> bool:
+def _read(picture: Kept) -> tuple[str, Collected] | None:
+    """Whose picture it is, and what it tells of the job; None where it is none of ours."""
+    about = sidecar.read(picture.about)
+    ours = about and (not about.batch or all(_is_name(part) for part in about.batch.split("/", 1)))
+    if about and ours and about.file == (picture.artifact.path or "").rpartition("/")[2]:
+        whole = about.bytes == picture.artifact.bytes
+        known = replace(picture.artifact, url=about.url, sha256=about.sha256 if whole else None)
+        return about.job, Collected(about.batch, about, {about.place: known})
+    match = PICTURE.fullmatch(picture.name)
+    if not match or not _is_name(match[1]):
+        return None
+    batch = "" if match[1] == NO_BATCH else match[1]
+    return match[2], Collected(batch, None, {int(match[3]): picture.artifact})
+
+
+def _is_name(folder: str) -> bool:
     try:
         return bool(NAME(folder))
     except ValidationError:

@@ -12,11 +12,14 @@ from orchestrator.errors import (
     AccountError,
     AccountFull,
     BadOutput,
+    BadPicture,
     Busy,
+    CollectFailed,
     Moderated,
     NoOutcome,
     ProviderError,
     QuotaSpent,
+    StorageFailed,
     TooMany,
     Transient,
     Unreachable,
@@ -27,8 +30,10 @@ BACKOFF_CAP_SECONDS = 300.0
 # Failures of one class that a job may have, where that is fewer than it may have in all: each of these may
 # have been paid for.
 BUDGETS: dict[type[ProviderError], int] = {BadOutput: 2, NoOutcome: 2}
-COLLECT_CAP_SECONDS = 120.0
-COLLECT_ATTEMPTS = 40  # about an hour of trying; the URLs live for a day
+FETCH_CAP_SECONDS = 600.0
+STORAGE_CAP_SECONDS = 30.0
+STORAGE_GATE_SECONDS = 120  # nothing is begun for so long after a picture could not be kept: above the cap
+BAD_PICTURE_ATTEMPTS = 16  # about three quarters of an hour of trying
 BUSY_SECONDS = (10.0, 30.0)  # the useapi seed: "wait in a loop for at least 10..30 seconds"
 QUOTA_REST_SECONDS = 3600.0
 UNTIL_RESUMED = 4102444800.0  # 2100-01-01: only a person ends such a rest
@@ -66,6 +71,20 @@ def decide(
 def backoff_seconds(failures: int, dice: float, cap: float = BACKOFF_CAP_SECONDS) -> float:
     """Exponential with full jitter: uniform in [0, min(cap, 2·2^failures)); 0 failures: below 2 s."""
     return dice * float(min(cap, BACKOFF_BASE_SECONDS * 2 ** min(failures, 30)))
+
+
+def collect_again_seconds(
+    error: CollectFailed, failures: int, seconds_left: float, dice: float
+) -> float | None:
+    """When to collect again; None: it is given up. `seconds_left`: of the life of the pictures' URLs.
+
+    What could be fetched lives still, whatever its provider says: it is tried until it is kept.
+    """
+    if isinstance(error, StorageFailed):
+        return backoff_seconds(failures, dice, STORAGE_CAP_SECONDS)
+    if seconds_left <= 0 or (isinstance(error, BadPicture) and failures + 1 >= BAD_PICTURE_ATTEMPTS):
+        return None
+    return backoff_seconds(failures, dice, FETCH_CAP_SECONDS)
 
 
 def rest_seconds(error: ProviderError, dice: float) -> float | None:

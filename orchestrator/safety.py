@@ -124,6 +124,12 @@ def of_settings(settings: Settings, providers: Mapping[str, Provider]) -> Findin
         )
     if (settings.broker_url or "").startswith("memory:"):
         yield Finding("fault", "ORCHESTRATOR_BROKER_URL is of one process alone: name a server")
+    if settings.notify_hosts and not settings.notify_secret:
+        cure = "set it to the output of `echo whsec_$(openssl rand -base64 32)`"
+        yield Finding(
+            "warning",
+            f"ORCHESTRATOR_NOTIFY_HOSTS does nothing without ORCHESTRATOR_NOTIFY_SECRET: {cure}",
+        )
     for url in (settings.redis_url, settings.broker_url):
         if url and url.startswith(("redis:", "rediss:")):
             yield from _of_redis_url(url)

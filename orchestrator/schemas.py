@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -38,11 +39,12 @@ class JobOptions(Schema):
     expires = fields.Float(load_default=None, validate=validate.Range(0, MAX_EXPIRES, min_inclusive=False))
     even_if_moderated = fields.Boolean(load_default=False)
     custom_id = fields.String(load_default="", validate=lambda name: name == "" or KEY(name))
+    notify_url = fields.String(load_default="")  # how it reads: `NotifyRules.check`
     idempotency_key = fields.String(load_default="", validate=lambda key: key == "" or KEY(key))
 
     @validates_schema
     def one_name(self, options: Mapping[str, Any], **_: Any) -> None:
-        if options["custom_id"] and options["idempotency_key"]:
+        if options.get("custom_id") and options.get("idempotency_key"):
             raise ValidationError("A custom_id is a key itself: leave this out.", "idempotency_key")
 
 
@@ -94,13 +96,33 @@ def _made(schema: type[Schema]) -> Schema:
     return schema()
 
 
+def typed(texts: Mapping[str, str], declared: Mapping[str, fields.Field[Any]]) -> dict[str, Any]:
+    """Texts of a command line or a CSV as a schema wants them: text stays text, the rest is read as JSON."""
+    return {
+        name: text if isinstance(declared.get(name), fields.String) else _read(text)
+        for name, text in texts.items()
+    }
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
 def faults(error: ValidationError, values: Any) -> str:
     """Every fault of a marshmallow error in one line."""
+    return "; ".join(faults_by_field(error, values).values())
+
+
+def faults_by_field(error: ValidationError, values: Any) -> dict[str, str]:
+    """Field → what is wrong with it."""
     messages = error.normalized_messages()  # type: ignore[no-untyped-call]
-    return "; ".join(
-        f"{_named(field, values)}: {' '.join(_flat(texts))}"
+    return {
+        str(field): f"{_named(field, values)}: {' '.join(_flat(texts))}"
         for field, texts in sorted(messages.items(), key=str)
-    )
+    }
 
 
 def _named(field: str, values: Any) -> str:

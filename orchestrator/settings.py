@@ -5,6 +5,7 @@ Everything that is wrong is reported together, each with its cure.
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import tomllib
@@ -17,10 +18,14 @@ from urllib.parse import urlsplit
 
 from environs import Env, EnvValidationError, ValidationError
 
+from orchestrator import naming
+from orchestrator.api_keys import VARIABLE as API_KEYS
+from orchestrator.api_keys import api_keys
 from orchestrator.errors import ConfigurationError
-from orchestrator.models import RETENTION, Account, Retention, Secret, WhenUncertain
+from orchestrator.models import RETENTION, Account, ApiKey, Retention, Secret, WhenUncertain
 
 MIN_SECRET_CHARACTERS = 24
+NOTIFY_KEY_BYTES = range(24, 65)  # https://www.standardwebhooks.com, signature scheme
 DEFAULT_FOLDER = ".orchestrator"
 DAY = 86_400
 LEAST_KEPT_DAYS, MOST_KEPT_DAYS = 0.05, 3_650
@@ -71,10 +76,14 @@ class Settings:
     public_url: str | None  # None: no callbacks are asked for, everything is polled
     secret_keys: tuple[Secret, ...] = field(repr=False)
     artifacts_url: str | None = field(repr=False)  # None: only URLs are kept
+    artifact_name: str  # template: what the files are called, as `naming` reads it
     accounts: tuple[Account, ...]
     max_waiting: int  # jobs that may wait; 0: no cap
     folder: Path  # of the embedded server
     retention: Retention = RETENTION
+    notify_secret: Secret | None = field(default=None, repr=False)  # a comma list: all sign what is told
+    notify_hosts: frozenset[str] = frozenset()  # that may be told although they are not public
+    api_keys: tuple[ApiKey, ...] = field(default=(), repr=False)  # empty: there is no HTTP API
 
     @classmethod
     def from_environ(cls, providers: Mapping[str, ProviderFacts]) -> Settings:
@@ -86,10 +95,14 @@ class Settings:
         secret_keys: list[str] = env.list("SECRET_KEYS", [], validate=_are_long_enough) or []
         artifacts_url = env.str("ARTIFACTS", "") or "file://./artifacts"
         accounts_path = env.str("ACCOUNTS", "")
+        artifact_name = env.str("ARTIFACT_NAME", "", validate=_is_artifact_name) or naming.DEFAULT
         max_waiting = env.int("MAX_WAITING", 0, validate=_is_not_negative)
         folder = env.str("FOLDER", "") or DEFAULT_FOLDER
         keep_days = env.float("KEEP_DAYS", RETENTION.ended / DAY, validate=_is_kept_for)
         keep_failed_days = env.float("KEEP_FAILED_DAYS", RETENTION.failed / DAY, validate=_is_kept_for)
+        notify_secret = env.str("NOTIFY_SECRET", "", validate=_are_webhook_secrets) or ""
+        notify_hosts: list[str] = env.list("NOTIFY_HOSTS", [], validate=_are_host_names) or []
+        keys_text = env.str("API_KEYS", "")
         faults = _sealed(env)
         if public_url and not secret_keys and not any("SECRET_KEYS" in fault for fault in faults):
             faults.append(
@@ -101,6 +114,7 @@ class Settings:
                 f"ORCHESTRATOR_KEEP_FAILED_DAYS: is {keep_failed_days:g}, less than the {keep_days:g} of "
                 f"ORCHESTRATOR_KEEP_DAYS: what failed is kept at least as long as what did not"
             )
+        keys = api_keys(keys_text, lambda key, told: _secret(key, told, API_KEYS, True, faults), faults)
         accounts = _accounts(accounts_path, providers, faults) if accounts_path else ()
         if faults:
             raise ConfigurationError(faults)
@@ -110,10 +124,14 @@ class Settings:
             public_url=public_url,
             secret_keys=tuple(Secret(key.strip()) for key in secret_keys if key.strip()),
             artifacts_url=None if artifacts_url == "none" else artifacts_url,
+            artifact_name=artifact_name,
             accounts=accounts,
             max_waiting=max_waiting,
             folder=Path(folder),
             retention=Retention(round(keep_days * DAY), round(keep_failed_days * DAY)),
+            notify_secret=Secret(notify_secret) if notify_secret.strip(" ,") else None,
+            notify_hosts=frozenset(host.strip().lower() for host in notify_hosts if host.strip()),
+            api_keys=keys,
         )
 
 
@@ -145,6 +163,11 @@ def _is_not_negative(number: int) -> None:
 def _is_kept_for(days: float) -> None:
     if not LEAST_KEPT_DAYS <= days <= MOST_KEPT_DAYS:
         raise ValidationError(f"is {days:g}; it must be from {LEAST_KEPT_DAYS} to {MOST_KEPT_DAYS} days")
+
+
+def _is_artifact_name(template: str) -> None:
+    if template and (found := naming.faults(template)):
+        raise ValidationError("; ".join(found))
 
 
 def _is_redis_url(url: str) -> None:
@@ -179,6 +202,29 @@ def _are_long_enough(keys: list[str]) -> None:
         raise ValidationError(
             f"key {', '.join(short)} is shorter than {MIN_SECRET_CHARACTERS} characters: "
             "use the output of `openssl rand -hex 32`"
+        )
+
+
+def _are_webhook_secrets(text: str) -> None:
+    for place, each in enumerate(filter(None, map(str.strip, text.split(","))), 1):
+        encoded = each.removeprefix("whsec_")
+        try:
+            size = len(base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True))
+        except ValueError:
+            size = 0
+        if size not in NOTIFY_KEY_BYTES:
+            raise ValidationError(
+                f"secret {place} is not 24 to 64 bytes in base64: "
+                "use the output of `echo whsec_$(openssl rand -base64 32)`"
+            )
+
+
+def _are_host_names(names: list[str]) -> None:
+    wrong = [name for name in names if name.strip() and not re.fullmatch(r"[\w.-]+", name.strip(), re.A)]
+    if wrong:
+        raise ValidationError(
+            f"{', '.join(map(repr, wrong))} is no host name: give names alone, as in pipeline.internal, "
+            "without scheme, port or path"
         )
 
 

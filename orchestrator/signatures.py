@@ -82,6 +82,18 @@ def sign_webhook(delivery_id: str, timestamp: str, raw_body: bytes, key: bytes) 
     return base64.b64encode(hmac.new(key, message, hashlib.sha256).digest()).decode()
 
 
+def webhook_headers(
+    delivery_id: str, timestamp: int, raw_body: bytes, keys: Sequence[bytes]
+) -> dict[str, str]:
+    """What a delivery is signed with, by each of the keys; `timestamp` in unix seconds."""
+    signatures = [f"v1,{sign_webhook(delivery_id, str(timestamp), raw_body, key)}" for key in keys]
+    return {
+        "webhook-id": delivery_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(signatures),
+    }
+
+
 def verify_webhook(headers: Mapping[str, str], raw_body: bytes, keys: Sequence[bytes], now: float) -> None:
     """Accept a delivery that any of our keys signed within the time window; `now` in unix seconds.
 

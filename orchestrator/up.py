@@ -26,7 +26,15 @@ base_url = "{simulator}/v1/runwayml"
 """
 
 
-def up_until_stopped(simulator: bool, workers: int, port: int, flower_port: int, console: Console) -> None:
+def up_until_stopped(
+    simulator: bool,
+    workers: int,
+    collectors: int,
+    port: int,
+    api_port: int,
+    flower_port: int,
+    console: Console,
+) -> None:
     """Raises: ConfigurationError, LocalError; KeyboardInterrupt ends it."""
     if simulator:
         take_environment({"SIMULATOR_TOKEN": f"user:0-{secrets.token_hex(12)}"})
@@ -34,13 +42,15 @@ def up_until_stopped(simulator: bool, workers: int, port: int, flower_port: int,
         raise ConfigurationError(
             ["ORCHESTRATOR_ACCOUNTS is not set: name your accounts file, or try without one: up --simulator"]
         )
-    stack = _stack(simulator, workers, port, flower_port)
+    stack = _stack(simulator, workers, collectors, port, api_port, flower_port)
     with stack:
         _announce(stack, console)
         _watch(stack, console)
 
 
-def _stack(simulator: bool, workers: int, port: int, flower_port: int) -> Stack:
+def _stack(
+    simulator: bool, workers: int, collectors: int, port: int, api_port: int, flower_port: int
+) -> Stack:
     environ = environment()
     folder = Path(environ.get("ORCHESTRATOR_FOLDER") or ".orchestrator")
     accounts = folder / "simulated-accounts.toml" if simulator else Path(environ["ORCHESTRATOR_ACCOUNTS"])
@@ -58,7 +68,9 @@ def _stack(simulator: bool, workers: int, port: int, flower_port: int) -> Stack:
             callbacks=simulator or settings.public_url is not None,
             simulator=simulator,
             workers=workers,
+            collectors=collectors,
             receiver_port=port,
+            api_port=api_port,
             flower_port=flower_port,
         ),
     )
@@ -76,6 +88,11 @@ def _settings_without_accounts() -> Settings:
 def _announce(stack: Stack, console: Console) -> None:
     user, password = stack.flower_login
     console.print(f"Receiver:  {stack.receiver_url}")
+    if stack.api_url:
+        names = ", ".join(dict.fromkeys(key.tenant for key in read_settings().api_keys))
+        console.print(
+            f"API:       {stack.api_url}  (keys of {names}; {stack.api_url}/openapi.json)", soft_wrap=True
+        )
     console.print(f"Flower:    {stack.flower_url}  (user {user}, password {password})", soft_wrap=True)
     if stack.simulator_url:
         console.print(f"Simulator: {stack.simulator_url}")

@@ -16,8 +16,8 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import LocationValueError, NewConnectionError
 
 from orchestrator.addresses import is_own, may_fetch
-from orchestrator.connections import ANYWHERE, PUBLIC, deadline
-from orchestrator.errors import Broken, CollectFailed, Uncertain, Unreachable
+from orchestrator.connections import ANYWHERE, PUBLIC, PUBLIC_OR_PLAIN, deadline
+from orchestrator.errors import BadPicture, Broken, CollectFailed, NotPublic, Uncertain, Unreachable
 from orchestrator.models import Reply, Request
 
 CONNECT_SECONDS = 5.0
@@ -36,6 +36,7 @@ CANNOT_BE_SENT = (  # our own settings are wrong, or what was asked for
     LocationValueError,
     UnicodeEncodeError,
 )
+MAX_ANSWER_BYTES = 16 * 2**10  # read of what a notice is answered with
 TEXT_CHARACTERS = 500
 
 
@@ -49,10 +50,12 @@ class Upstream:
         self._session = _Session(ANYWHERE)
         self._pictures = _Session(PUBLIC)
         self._pictures.headers["Accept-Encoding"] = "identity"
+        self._notices = _Session(PUBLIC_OR_PLAIN)
 
     def close(self) -> None:
         self._session.close()
         self._pictures.close()
+        self._notices.close()
 
     def send(self, request: Request, timeout_seconds: float) -> Reply:
         """The provider's answer, whatever its status. The time is for all of it, up to the last byte.
@@ -103,17 +106,45 @@ class Upstream:
                 url = _joined(url, elsewhere)
         raise CollectFailed(f"the picture is behind more than {MAX_REDIRECTS} redirects")
 
+    def tell(
+        self, url: str, headers: Mapping[str, str], body: bytes, private: bool, timeout_seconds: float
+    ) -> tuple[int, str | None]:
+        """POST a notice. Gives the status, and the Retry-After header; the rest of the answer is not read.
+
+        `private`: its host need not be public. Raises: NotPublic; Unreachable where there is no answer.
+        """
+        session = self._session if private else self._notices
+        try:
+            with (
+                deadline(timeout_seconds),
+                session.post(
+                    url,
+                    data=body,
+                    headers=dict(headers),
+                    timeout=(CONNECT_SECONDS, timeout_seconds),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                if len(response.raw.read(MAX_ANSWER_BYTES)) < MAX_ANSWER_BYTES:
+                    response.raw.drain_conn()  # so that the connection can be used again
+                return response.status_code, response.headers.get("Retry-After")
+        except NotPublic:
+            raise
+        except Exception as error:  # whatever a stranger's server can make a library raise
+            raise Unreachable(f"no answer ({type(error).__name__})") from None
+
     def _picture(self, url: str, hosts: Sequence[str], base_url: str) -> requests.Response:
         if not may_fetch(url, hosts, base_url):
-            raise CollectFailed(f"the host {_host(url)!r} is not one the provider serves pictures from")
+            raise BadPicture(f"the host {_host(url)!r} is not one the provider serves pictures from")
         session = self._session if is_own(url, base_url) else self._pictures
         try:
             with deadline(CHUNK_SECONDS):
                 return session.get(
                     url, timeout=(CONNECT_SECONDS, CHUNK_SECONDS), allow_redirects=False, stream=True
                 )
-        except CollectFailed:
-            raise
+        except NotPublic as error:
+            raise CollectFailed(str(error)) from None
         except Exception as error:  # whatever a stranger's server can make a library raise
             raise CollectFailed(f"fetching the picture failed ({type(error).__name__})") from None
 
@@ -186,8 +217,8 @@ def _capped(response: requests.Response) -> Iterator[bytes]:
         raise CollectFailed(f"only {size} of {announced} bytes of the picture arrived")
 
 
-def _too_large() -> CollectFailed:
-    return CollectFailed(f"the picture is larger than {MAX_ARTIFACT_BYTES} bytes")
+def _too_large() -> BadPicture:
+    return BadPicture(f"the picture is larger than {MAX_ARTIFACT_BYTES} bytes")
 
 
 def _translated(error: Exception) -> Broken | Unreachable | Uncertain:

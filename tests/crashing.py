@@ -29,6 +29,7 @@ from orchestrator.watch import Watch
 
 METHODS = (
     (Artifacts, "put"),
+    (Artifacts, "describe"),
     (Broker, "finish"),
     (Broker, "poll"),
     (Broker, "submit"),

@@ -26,6 +26,7 @@ GRANT_LEASE = DAY  # of a grant that is not open yet
 FINISH_PATIENCE = 60
 REPLY_GRACE = 30
 URLS = ("https://pictures.example/1.png",)
+DIES_AT = NOW + DAY  # when the URLs do
 LATE_URLS = ("https://pictures.example/late.png",)
 FAILURE = "Unavailable"
 ERROR = {"kind": "Unavailable", "message": "no", "http_status": 503}

@@ -56,6 +56,20 @@ def test_enqueueing_is_measured_beside_a_loop_of_celery(tmp_path: Path) -> None:
     assert figures["times_as_fast_as_celery"] == pytest.approx(ratio)
 
 
+def test_files_are_accounted_for_though_the_command_is_killed(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "bench", "files", "--jobs", "60", "--seconds", "0.2", "--kills", "1"]
+    done = subprocess.run(
+        [*command, "--json", str(file)], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(file.read_text())
+    figures = found["figures"]
+    assert (figures["outcomes"], figures["succeeded"], figures["posts"]) == (60, 60, 60)
+    assert (figures["outcomes_told_twice"], found["lost"], found["paid_twice"]) == (0, 0, 0)
+    assert figures["peak_mib"] > 0
+
+
 def test_utilisation_is_what_was_held_of_a_window_from_the_first_submit() -> None:
     samples = [Sample(100.0, 0, 0, 2), Sample(101.0, 4, 3, 4), Sample(102.0, 9, 7, 5), Sample(103.0, 9, 9, 5)]
     assert backlog_until(samples, 9) == 101.0

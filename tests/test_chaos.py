@@ -36,6 +36,7 @@ def test_nothing_is_lost_or_paid_for_twice_whatever_is_killed(tmp_path: Path) ->
     assert found["sound"] and found["seed"] == int(SEED)
     assert set(found["strikes"]) == {
         "kill worker", "kill ticker", "kill-child receiver", "restart valkey", "stop worker",
+        "kill collector",
     }  # fmt: skip
     assert all(not told.startswith("0 ") for told in found["faults"].values()), found["faults"]
 
@@ -64,7 +65,9 @@ def test_every_process_is_struck(storm, hard, seed) -> None:
     strikes = draw(seed, 20, storm, hard).strikes
     told = {f"{strike.what} {strike.whom.partition('-')[0]}" for strike in strikes}
     redis = "kill valkey" if hard else "restart valkey"
-    assert told == {"kill worker", "kill-child receiver", "kill ticker", "stop worker", redis}
+    assert told == {
+        "kill worker", "kill-child receiver", "kill ticker", "kill collector", "stop worker", redis,
+    }  # fmt: skip
     assert [strike.at for strike in strikes] == sorted(strike.at for strike in strikes)
     assert strikes[-1].at < storm
 
@@ -136,7 +139,7 @@ SOUND = Evidence(
     due_jobs=[],
     waiting=[],
     uncertain=[],
-    files={"/a/j-1.png": (3, "abc")},
+    files={"/a/j-1.png": (3, "abc"), "/a/j-1.json": (2, "")},
     askable=frozenset({"useapi_frames"}),
     free=frozenset({"useapi_preview"}),
     holding=frozenset({"runway-2"}),
@@ -165,7 +168,11 @@ WRONG: Mapping[str, tuple[Evidence, str]] = {
     "a cancel without effect": (replace(SOUND, cancelled=frozenset({0})), "ends"),
     "a counter that drifted": (replace(SOUND, counts={BATCH: {"succeeded": 2}}), "batch counters"),
     "a picture that is not there": (replace(SOUND, files={}), "pictures"),
-    "a picture of another size": (replace(SOUND, files={"/a/j-1.png": (2, "abc")}), "pictures"),
+    "a picture of another size": (
+        replace(SOUND, files={"/a/j-1.png": (2, "abc"), "/a/j-1.json": (2, "")}),
+        "pictures",
+    ),
+    "a picture with nothing beside it": (replace(SOUND, files={"/a/j-1.png": (3, "abc")}), "pictures"),
     "a task without a result": (with_record(celery=("STARTED", None)), "Celery results"),
     "a task with another result": (with_record(celery=("SUCCESS", {"x": 1})), "Celery results"),
     "a generation of nobody": (

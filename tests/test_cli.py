@@ -13,9 +13,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 import requests
 
+from orchestrator.cli import main
 from orchestrator.local.processes import free_port
 from tests.stack_kit import REPOSITORY
 
@@ -85,6 +87,24 @@ def test_mistake_ends_in_a_sentence_and_never_in_a_traceback(words, variables, s
     assert done.returncode != 0
     assert said in output
     assert "Traceback" not in output
+
+
+SERVERS = ("demo", "up", "simulate")  # they run until they are stopped
+
+
+def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path}{name} ")
+        else:
+            yield path + name, command
+
+
+def test_every_command_speaks_json_to_programs():
+    silent = [
+        name for name, command in commands(main) if not any("--json" in each.opts for each in command.params)
+    ]
+    assert silent == [*SERVERS]
 
 
 @pytest.mark.parametrize(
@@ -183,6 +203,6 @@ def test_demo_ends_as_scripted_with_pictures_and_a_gallery(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "78 succeeded, 2 failed" in done.stdout
-    assert len(list((tmp_path / "demo-output" / "pictures" / "demo").glob("*.png"))) == 58
-    assert len(list((tmp_path / "demo-output" / "pictures" / "mixed").glob("*.png"))) >= 20
-    assert (tmp_path / "demo-output" / "index.html").read_text().count("data:image/png") >= 58
+    assert len(list((tmp_path / "demo-output" / "pictures" / "demo").glob("*.png"))) >= 78
+    gallery = (tmp_path / "demo-output" / "index.html").read_text()
+    assert gallery.count("data:image/webp") == gallery.count('href="./pictures/demo/') >= 78

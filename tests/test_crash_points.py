@@ -83,7 +83,8 @@ class Crash:
 # What takes longest to be looked at again comes first.
 CRASHES = (
     Crash("worker: picture fetched, not written", "before Artifacts.put"),
-    Crash("worker: picture written, no result yet", "after Artifacts.put"),
+    Crash("worker: picture written, not described", "after Artifacts.put"),
+    Crash("worker: picture described, no result yet", "after Artifacts.describe"),
     Crash("worker: Celery has the result, no end yet", "before Jobs.end"),
     Crash("receiver: settled, not published", "after Jobs.settle"),
     Crash(
@@ -286,7 +287,7 @@ def endings(supervisor, own_stack, own, plan, as_client, folder) -> dict[str, En
                 continue
             if job.ended_at and known.ready():
                 print(f"{seconds:6.1f} s  to end   {crash.name}")
-                pictures = len(list((folder / "artifacts").rglob(f"{job_id}-*")))
+                pictures = len(list((folder / "artifacts").rglob(f"{job_id}-*.png")))
                 found[crash.name] = Ending(
                     job, known.state, accepted(own_stack, prompt), pictures, linked=not crash.client
                 )

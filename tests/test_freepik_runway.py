@@ -548,3 +548,16 @@ def test_what_we_sign_is_believed_by_the_library():
 )
 def test_a_delivery_is_known_by_its_id_where_it_is_signed(headers, delivery):
     assert RUNWAY.delivery_id(headers) == delivery
+
+
+@pytest.mark.parametrize(
+    ("url", "dies_at"),
+    [
+        ("https://cdn-magnific.freepik.com/x.png?token=exp=1790180062~hmac=ab&size=1", 1_790_180_062.0),
+        ("https://cdn-magnific.freepik.com/x.png?size=1&token=exp=1790180062~hmac=ab", 1_790_180_062.0),
+        ("https://ai-statics.freepik.com/x.png", 3700.0),
+        ("https://ai-statics.freepik.com/x.png?token=exp=soon~hmac=ab", 3700.0),
+    ],
+)
+def test_a_url_says_itself_until_when_it_lives(url, dies_at):
+    assert registry()["freepik_runway"].artifact_dies_at(url, 100.0) == dies_at

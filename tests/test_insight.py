@@ -191,6 +191,24 @@ def test_without_an_account_that_serves_it_a_job_says_so(world):
     assert told(world, "x")[0] == "accounts"
 
 
+def test_nothing_is_begun_while_storage_fails_and_a_job_says_so(world):
+    world.have(max_jobs=2)
+    world.enqueue("x")
+    attempt = world.submit("x")
+    world.store.settle(attempt, "succeeded", world.now, artifact_urls=("https://x/1.png",))
+    assert world.insight.explain("x").text == "its pictures are fetched and kept"
+    assert world.store.begin_finish("x", world.now)
+    world.store.collecting.later(
+        "x", world.now + 9, "the disk is full", world.now + 3600, storage_seconds=120
+    )
+    explained = world.insight.explain("x")
+    assert (explained.gate, explained.opens_at) == ("collecting", world.now + 9)
+    assert "not kept, tried once in vain: the disk is full; they can be fetched until 20" in explained.text
+    world.enqueue("y")
+    explained = world.insight.explain("y")
+    assert explained.gate == "storage" and "the disk is full" in explained.text
+
+
 def test_an_end_is_an_end(world):
     world.enqueue("x")
     world.fail(world.submit("x"))

@@ -94,7 +94,20 @@ class World:
         return {**made, **more}
 
     def picture(self, folder: str, name: str) -> None:
-        self.artifacts.put(folder, name, "", [PNG])
+        self.artifacts.put(f"{folder}/{name}", "", [PNG])
+
+    def described(self, name: str, job: str, place: int, **more: Any) -> None:
+        """A picture, and what stands beside it."""
+        name = name.format(place=place)
+        self.picture(*name.split("/"))
+        about = {
+            "job": job, "place": place, "places": 2, "batch": "", "custom_id": "line 7", "tenant": "",
+            "provider": FRAMES, "account": "a", "attempt": 3, "prompt": "", "seed": None, "parameters": {},
+            "created_at": None, "began_at": None, "ended_at": None, "url": "https://x/1.png",
+            "file": f"{name.partition('/')[2]}.png", "media_type": "image/png", "bytes": len(PNG),
+            "sha256": "ab" * 32,
+        }  # fmt: skip
+        self.artifacts.describe(name, json.dumps(about | more).encode())
 
     def hear(self, attempt: str, body: Any, account: str = "a") -> str:
         text = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -238,6 +251,30 @@ def test_pictures_that_are_all_there_are_not_asked_for_again(world, job):
     assert world.recover() == (0, 0, 1, 0)
     result = world.store.job(job).result
     assert (result["provider"], result["account"], result["attempts"]) == (FRAMES, "a", 2)
+
+
+def test_what_stands_beside_a_picture_tells_whose_it_is(world):
+    """Also of a job whose id and whose picture's name a caller chose."""
+    for place in (2, 1):
+        world.described("pictures of/line 7-{place}", "order-77", place, batch="acme/autumn", tenant="acme")
+    assert world.recover() == (0, 0, 1, 0)
+    job = world.store.job("order-77")
+    assert (job.batch, job.tenant, job.custom_id) == ("acme/autumn", "acme", "line 7")
+    assert (job.provider, job.account) == (FRAMES, "a")
+    assert world.store.counts() == {f"{FRAMES}/succeeded": 1}
+    assert [(each["path"][-5:], each["sha256"]) for each in job.result["artifacts"]] == [
+        ("1.png", "ab" * 32), ("2.png", "ab" * 32),
+    ]  # fmt: skip
+    assert job.result["attempts"] == 3
+
+
+def test_what_stands_beside_another_picture_is_not_believed(world, tmp_path):
+    world.described("x/line-{place}", "order-77", 1, file="another.png")
+    world.described("x/row-{place}", "order-78", 1, batch="../etc")
+    assert world.recover() == (0, 0, 0, 0)
+    world.described("x/cut-{place}", "order-79", 1, bytes=999)  # the file was changed since
+    assert world.recover() == (0, 0, 1, 0)
+    assert world.store.job("order-79").result["artifacts"][0]["sha256"] is None
 
 
 def test_files_of_others_are_left_alone(world, job, tmp_path):

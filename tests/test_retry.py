@@ -12,12 +12,12 @@ from orchestrator.errors import ProviderError
 from orchestrator.retry import (
     BACKOFF_CAP_SECONDS,
     BUSY_SECONDS,
-    COLLECT_ATTEMPTS,
-    COLLECT_CAP_SECONDS,
     QUOTA_REST_SECONDS,
+    STORAGE_GATE_SECONDS,
     Again,
     GiveUp,
     backoff_seconds,
+    collect_again_seconds,
     decide,
     means,
     rest_seconds,
@@ -27,6 +27,7 @@ from orchestrator.retry import (
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 HALF = 0.5
+DAY = 86_400.0
 
 
 @pytest.mark.parametrize(
@@ -79,9 +80,31 @@ def test_backoff_doubles_up_to_its_cap_with_full_jitter(failures, ceiling):
     assert backoff_seconds(failures, 0.999) < ceiling
 
 
-def test_a_picture_is_tried_for_about_an_hour():
-    total = sum(backoff_seconds(n, HALF, COLLECT_CAP_SECONDS) for n in range(COLLECT_ATTEMPTS))
-    assert 1800 < total < 5400
+def test_what_is_no_picture_is_tried_for_about_three_quarters_of_an_hour():
+    error, tried = errors.BadPicture("html"), []
+    while (seconds := collect_again_seconds(error, len(tried), DAY, HALF)) is not None:
+        tried.append(seconds)
+    assert 1800 < sum(tried) < 3600
+
+
+@pytest.mark.parametrize(
+    ("error", "failures", "seconds_left", "seconds"),
+    [
+        (errors.CollectFailed("reset"), 0, DAY, 1),  # half of 2 s
+        (errors.CollectFailed("reset"), 99, 1, 300),
+        (errors.CollectFailed("reset"), 99, 0, None),  # its URL is dead
+        (errors.StorageFailed("full", wide=True), 99, DAY, 15),
+        (errors.StorageFailed("full", wide=False), 99, -DAY, 15),  # it could be fetched: it lives
+    ],
+)
+def test_a_picture_is_collected_again_while_its_url_lives(error, failures, seconds_left, seconds):
+    assert collect_again_seconds(error, failures, seconds_left, HALF) == seconds
+
+
+def test_nothing_is_begun_from_one_failure_of_the_storage_to_the_next():
+    error = errors.StorageFailed("full", wide=True)
+    longest = max(collect_again_seconds(error, n, DAY, 1.0) or 0 for n in range(99))
+    assert 2 * longest < STORAGE_GATE_SECONDS
 
 
 @pytest.mark.parametrize(

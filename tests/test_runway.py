@@ -22,7 +22,18 @@ from runwayml.types.task_retrieve_response import TaskRetrieveResponse
 from orchestrator import errors, retry
 from orchestrator.errors import CollectFailed, Invalid, Malformed, Uncertain, Unreachable
 from orchestrator.exchange import Exchange
-from orchestrator.models import Account, Failed, Job, Pending, Reply, Secret, State, Submission, Succeeded
+from orchestrator.models import (
+    Account,
+    Artifact,
+    Failed,
+    Job,
+    Pending,
+    Reply,
+    Secret,
+    State,
+    Submission,
+    Succeeded,
+)
 from orchestrator.providers import registry
 from orchestrator.providers.runway import PENDING_WORDS
 from orchestrator.providers.runway.parameters import MODELS, UNCHECKED, RunwayParameters
@@ -587,8 +598,10 @@ class FakeUpstream:
 
 
 class FakeArtifacts:
-    def put(self, folder: str, name: str, url: str, chunks: Any) -> str:
-        return f"{folder}/{name} {url}"
+    def put(self, name: str, url: str, chunks: Any, progress: Any) -> Artifact:
+        return Artifact(url, name)
+
+    def describe(self, name: str, about: bytes) -> None: ...
 
 
 class Chunks:
@@ -666,7 +679,7 @@ def gone(status: int) -> CollectFailed:
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 def test_an_expired_url_is_asked_for_anew_and_collected(status):
     upstream = FakeUpstream(gone(status), DONE, Chunks())
-    assert exchange(upstream).collect(JOB, lambda: [WON, LATER_ONE]) == [f"b/j-1 {FRESH}"]
+    assert exchange(upstream).collect(JOB, lambda: [WON, LATER_ONE]) == [Artifact(FRESH, "b/j-1")]
     assert upstream.asked == [OLD, ASKED, FRESH]
 
 
@@ -689,14 +702,17 @@ def test_an_expired_url_is_asked_for_anew_and_collected(status):
 )
 def test_what_cannot_be_refreshed_is_collected_later(answers, attempts, asked):
     upstream = FakeUpstream(*answers)
-    with pytest.raises(CollectFailed):
+    with pytest.raises(CollectFailed) as failed:
         exchange(upstream).collect(JOB, lambda: attempts)
     assert upstream.asked == asked
+    # What was told fresh is what is tried then.
+    assert failed.value.fresh_urls == ((FRESH,) if FRESH in asked else ())
 
 
-def test_the_attempts_are_not_read_where_nothing_has_expired():
+def test_a_url_that_lives_is_not_asked_for_anew():
     upstream = FakeUpstream(Chunks())
-    assert exchange(upstream).collect(JOB, lambda: pytest.fail("read")) == [f"b/j-1 {OLD}"]
+    assert exchange(upstream).collect(JOB, lambda: [WON]) == [Artifact(OLD, "b/j-1")]
+    assert upstream.asked == [OLD]
 
 
 def test_without_a_place_to_keep_them_only_urls_are_given():

@@ -167,6 +167,7 @@ def test_an_account_that_queues_may_queue_ahead():
 @pytest.mark.parametrize(
     ("told", "verdict", "said"),
     [
+        ({"notify_hosts": frozenset({"a"})}, "warning", "ORCHESTRATOR_NOTIFY_SECRET: set it to"),
         ({"public_url": "http://jobs.example.com"}, "warning", "their references with them"),
         ({"redis_url": "redis://redis.example.com:6379/0"}, "fault", "without a password"),
         ({"broker_url": "redis://redis.example.com:6379/0"}, "fault", "without a password"),

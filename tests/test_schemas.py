@@ -47,6 +47,7 @@ def test_a_job_without_options_is_in_the_common_lane_with_priority_zero():
         "even_if_moderated": False,
         "custom_id": "",
         "idempotency_key": "",
+        "notify_url": "",
     }
 
 

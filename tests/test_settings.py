@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,13 @@ import pytest
 from orchestrator.errors import ConfigurationError
 from orchestrator.providers import registry
 from orchestrator.settings import ProviderFacts, Settings, environment
-from orchestrator.signatures import Reference, read_reference, sign_reference
+from orchestrator.signatures import Reference, read_reference, sign_reference, webhook_keys
 
 BASE_URL = "https://api.useapi.net/v1/runwayml"
 PROVIDERS = {"useapi_frames": ProviderFacts(BASE_URL, {"email": str}, {"max_jobs": 5})}
 TOKEN = "user:1-a-token-that-must-never-show"
 KEY = "0123456789abcdef0123456789abcdef"
+WEBHOOK_SECRET = f"whsec_{base64.b64encode(b'w' * 32).decode()}"
 ACCOUNT = """
 [[accounts]]
 provider = "useapi_frames"
@@ -65,6 +67,7 @@ def test_nothing_need_be_set(read):
         public_url=None,
         secret_keys=(),
         artifacts_url="file://./artifacts",
+        artifact_name="{batch}/{job}-{place}",
         accounts=(),
         max_waiting=0,
         folder=Path(".orchestrator"),
@@ -86,6 +89,8 @@ def test_everything_may_be_set(read):
         SECRET_KEYS=f" {KEY} , {KEY[::-1]}",
         ARTIFACTS="s3://bucket/pictures",
         FOLDER="/var/lib/orchestrator",
+        NOTIFY_SECRET=f"{WEBHOOK_SECRET}, {WEBHOOK_SECRET.removeprefix('whsec_')}",
+        NOTIFY_HOSTS="Pipeline.internal, 127.0.0.1",
     )
     assert settings.redis_url == "rediss://:pw@redis:6379/1"
     assert settings.broker_url == "amqp://u:pw@rabbit//"
@@ -93,10 +98,13 @@ def test_everything_may_be_set(read):
     assert [key.reveal() for key in settings.secret_keys] == [KEY, KEY[::-1]]
     assert settings.artifacts_url == "s3://bucket/pictures"
     assert settings.folder == Path("/var/lib/orchestrator")
+    assert webhook_keys(settings.notify_secret, True) == [b"w" * 32] * 2
+    assert settings.notify_hosts == {"pipeline.internal", "127.0.0.1"}
 
 
 def test_empty_variables_count_as_unset(read):
     names = ("REDIS_URL", "BROKER_URL", "PUBLIC_URL", "SECRET_KEYS", "ARTIFACTS", "ACCOUNTS", "FOLDER")
+    names += ("NOTIFY_SECRET", "NOTIFY_HOSTS")
     assert read(**dict.fromkeys(names, "")) == read()
 
 
@@ -106,11 +114,12 @@ def test_artifacts_none_keeps_only_urls(read):
 
 def test_no_repr_shows_a_secret(read):
     settings = read(
-        ACCOUNT, REDIS_URL="redis://:redis-pw@h", BROKER_URL="amqp://u:amqp-pw@h", SECRET_KEYS=KEY
-    )
+        ACCOUNT, REDIS_URL="redis://:redis-pw@h", BROKER_URL="amqp://u:amqp-pw@h", SECRET_KEYS=KEY,
+        NOTIFY_SECRET=WEBHOOK_SECRET,
+    )  # fmt: skip
     assert settings.accounts[0].token.reveal() == TOKEN
     for text in (repr(settings), repr(settings.accounts[0]), str(settings)):
-        for secret in (TOKEN, KEY, "redis-pw", "amqp-pw"):
+        for secret in (TOKEN, KEY, "redis-pw", "amqp-pw", WEBHOOK_SECRET):
             assert secret not in text
 
 
@@ -128,6 +137,10 @@ def test_no_repr_shows_a_secret(read):
         ({"PUBLIC_URL": "https://jobs.example.com"}, "set it to the output of `openssl rand -hex 32`"),
         ({"SECRET_KEYS": "short"}, "ORCHESTRATOR_SECRET_KEYS: key 1 is shorter than 24 characters"),
         ({"SECRET_KEYS": f"{KEY},{' ' * 30},{KEY},x"}, "key 2, 4 is shorter than 24 characters"),
+        ({"NOTIFY_SECRET": "whsec_short"}, "ORCHESTRATOR_NOTIFY_SECRET: secret 1 is not 24 to 64 bytes"),
+        ({"NOTIFY_SECRET": f"{WEBHOOK_SECRET},{'A' * 100}"}, "use the output of `echo whsec_$(openssl rand"),
+        ({"NOTIFY_SECRET": "?" * 44}, "secret 1 is not 24 to 64 bytes in base64"),
+        ({"NOTIFY_HOSTS": "a.internal,http://b"}, "ORCHESTRATOR_NOTIFY_HOSTS: 'http://b' is no host name"),
         ({"ACCOUNTS": "/no/such/file.toml"}, "cannot read /no/such/file.toml: No such file or directory"),
         ({"ACCOUNTS": "/"}, "ORCHESTRATOR_ACCOUNTS: cannot read /: Is a directory"),
     ],
@@ -139,7 +152,7 @@ def test_a_wrong_variable_is_named_with_its_cure(faults, variables, fault):
 
 
 def test_the_key_itself_is_not_in_the_fault(faults):
-    assert "sesame" not in str(faults(SECRET_KEYS="sesame"))
+    assert "sesame" not in str(faults(SECRET_KEYS="sesame", NOTIFY_SECRET="whsec_sesame"))
 
 
 def test_all_faults_of_variables_and_accounts_are_told_together(faults):

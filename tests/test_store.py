@@ -22,6 +22,7 @@ from tests import store_kit
 from tests.store_kit import (
     DAY,
     DEADLINE,
+    DIES_AT,
     ERROR,
     FAILURE,
     FINISH_PATIENCE,
@@ -353,7 +354,7 @@ def test_look_that_becomes_due_soon_is_claimed_with_its_moment_and_nothing_else_
     submit(store, "later.1", "task-8", NOW + 4)
     collecting(store, "j")
     store.begin_finish("j", NOW)
-    store.finish_later("j", NOW + 1, "the disk is full")
+    store.collecting.later("j", NOW + 1, "the disk is full", DIES_AT)
     store.enqueue(new("not-before", start_at=NOW + 1), NOW)
     claimed, grants = store.claim(NOW, 3.0)
     assert (claimed.count, claimed.looks, claimed.finishes, grants) == (1, (("soon.1", NOW + 2),), (), ())

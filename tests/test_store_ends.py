@@ -14,6 +14,7 @@ from orchestrator.store import Store
 from tests import store_kit
 from tests.store_kit import (
     DAY,
+    DIES_AT,
     ERROR,
     FAILURE,
     FINISH_PATIENCE,
@@ -195,7 +196,7 @@ def test_cancelled_job_is_finished_once(store):
 def test_finish_later_lets_go_until_its_time(store):
     collecting(store)
     store.begin_finish("j", NOW)
-    store.finish_later("j", NOW + 9, "the disk is full")
+    store.collecting.later("j", NOW + 9, "the disk is full", DIES_AT)
     job = store.job("j")
     assert (job.state, job.collect_failures, job.due_at) == (State.COLLECTING, 1, NOW + 9)
     assert store.claim(NOW + 8)[0].count == 0
@@ -205,7 +206,7 @@ def test_finish_later_lets_go_until_its_time(store):
 
 def test_finish_later_of_a_job_that_is_over_changes_nothing(store):
     ended(store)
-    store.finish_later("j", NOW + 9, "the disk is full")
+    store.collecting.later("j", NOW + 9, "the disk is full", DIES_AT)
     assert (store.job("j").collect_failures, store.job("j").due_at) == (0, None)
 
 
@@ -550,7 +551,7 @@ def test_replay_may_fail_again_and_be_replayed_again(store):
 
 def test_job_whose_pictures_exist_is_collected_again_and_not_made_again(store):
     collecting(store)
-    store.finish_later("j", NOW, "the disk is full")
+    store.collecting.later("j", NOW, "the disk is full", DIES_AT)
     end(store, "j", State.FAILED)
     told = store.dead.replay(["j"], NOW + 1, False)
     assert (told.count, told.grants, names(told.finishes)) == (1, (), ["j.1"])

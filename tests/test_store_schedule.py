@@ -25,6 +25,7 @@ from tests import store_kit
 from tests.store_kit import (
     DAY,
     DEADLINE,
+    DIES_AT,
     ERROR,
     FAILURE,
     FINISH_PATIENCE,
@@ -575,7 +576,7 @@ class Schedule(RuleBasedStateMachine):
             return
         job = self.store.job(job_id)
         if ends == "later" and job.state is State.COLLECTING:
-            self.store.finish_later(job_id, self.now + 9, "the disk is full")
+            self.store.collecting.later(job_id, self.now + 9, "the disk is full", DIES_AT)
         elif ends == "now":
             state = State.SUCCEEDED if job.artifact_urls and kept else State.FAILED
             if self.store.end(job_id, self.now, state, None, ""):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 
 from flask import Blueprint, Response, current_app, request
-from werkzeug.exceptions import HTTPException
 
 from orchestrator.errors import BadReference, CallbackRefused, Malformed, StoreUnavailable
 from orchestrator.signatures import read_reference
+from webhooks.bodies import whole_body
 
 RETRY_SECONDS = 5
 MAX_BODY_BYTES = 2**20
@@ -25,7 +25,7 @@ def receive(provider: str, reference: str) -> Response:
         return Response(status=404)
     try:
         read_reference(provider, reference, flow.exchange.keys)  # before a stranger's body is read, too
-        raw_body = _body()
+        raw_body = whole_body()
     except BadReference as error:
         return _refused(401, provider, error)
     except Malformed as error:
@@ -43,19 +43,6 @@ def receive(provider: str, reference: str) -> Response:
         return Response(status=503, headers={"Retry-After": str(RETRY_SECONDS)})
     logger.info("callback.received provider=%s word=%s", provider, word)
     return Response(status=204)
-
-
-def _body() -> bytes:
-    """Raises: Malformed where it breaks off; RequestEntityTooLarge where it says itself that it is."""
-    try:
-        raw_body = request.get_data(cache=False)
-    except HTTPException:
-        raise
-    except Exception as error:  # gunicorn has its own, as for a chunk that is none
-        raise Malformed("the body broke off") from error
-    if request.content_length not in (None, len(raw_body)):
-        raise Malformed("the body broke off")
-    return raw_body
 
 
 def _refused(status: int, provider: str, error: CallbackRefused) -> Response:

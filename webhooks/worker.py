@@ -1,4 +1,4 @@
-"""How gunicorn serves the receiver: gevent's worker, a time limit for a whole request, and bare refusals.
+"""How gunicorn serves our apps: gevent's worker, a time limit for a whole request, and bare refusals.
 
 A connection that waits costs a greenlet and no thread, so that slow ones do not keep honest ones waiting.
 """
@@ -61,6 +61,10 @@ class Client:
         except TimeoutError:
             return b""
         return data
+
+    def allow(self, seconds: float) -> None:
+        """So much time from now on for this request: of somebody who has shown who he is."""
+        self._until = time.monotonic() + seconds
 
     def next_request(self) -> None:
         self._until = None

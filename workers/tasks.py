@@ -19,6 +19,7 @@ from orchestrator.broker import (
     ATTEMPT,
     FINISH,
     GENERATE,
+    NOTIFY,
     PHASE,
     POLL,
     REASON,
@@ -28,7 +29,14 @@ from orchestrator.broker import (
     TICK_SECONDS,
     task_options,
 )
-from orchestrator.errors import JobCancelled, JobFailed, OrchestratorError, StoreUnavailable, masked
+from orchestrator.errors import (
+    JobCancelled,
+    JobFailed,
+    OrchestratorError,
+    StoreUnavailable,
+    masked,
+    without_queries,
+)
 from orchestrator.flow import Flow
 from orchestrator.intake import new_job
 from orchestrator.models import Message
@@ -64,11 +72,11 @@ class _Request(Request):  # type: ignore[misc]
 
     @property
     def argsrepr(self) -> str:
-        return masked(self._argsrepr or "")
+        return masked(without_queries(self._argsrepr or ""))
 
     @property
     def kwargsrepr(self) -> str:
-        return masked(self._kwargsrepr or "")
+        return masked(without_queries(self._kwargsrepr or ""))
 
 
 class Generate(Task):  # type: ignore[misc]
@@ -260,6 +268,11 @@ def tick() -> None:
 @app.task(name=POLL, ignore_result=True, send_events=False)  # type: ignore[untyped-decorator]
 def poll(attempts: list[tuple[str, float]], until: float) -> None:
     at_their_moments(flow, attempts, until)
+
+
+@app.task(name=NOTIFY, ignore_result=True, send_events=False)  # type: ignore[untyped-decorator]
+def notify(host: str) -> None:
+    built().notifier.send(host)
 
 
 @task_revoked.connect(sender=generate)  # type: ignore[untyped-decorator]

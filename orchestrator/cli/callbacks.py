@@ -11,6 +11,7 @@ from orchestrator.cli.plainly import json_option, with_orchestrator
 from orchestrator.errors import NotFound
 from orchestrator.recovery import hear_again
 from orchestrator.views.callbacks import show_callback, show_callbacks
+from orchestrator.views.printing import tell
 
 if TYPE_CHECKING:
     from orchestrator.client import Orchestrator
@@ -68,12 +69,14 @@ def show(orchestrator: Orchestrator, entry_id: str, as_json: bool) -> None:
 
 @callbacks.command()
 @click.argument("entry_id", metavar="ID")
+@json_option
 @with_orchestrator
-def replay(orchestrator: Orchestrator, entry_id: str) -> None:
+def replay(orchestrator: Orchestrator, entry_id: str, as_json: bool) -> None:
     """Take a callback once more, as if it came now: after it was made readable, or its attempt known."""
     entry = _entry(orchestrator, entry_id)
     word = hear_again(orchestrator.flow, entry)
-    click.echo(f"attempt {entry.attempt}: {word}: {LED_TO.get(word, word)}")
+    view = {"id": entry.id, "attempt": entry.attempt, "word": word}
+    tell(as_json, view, f"attempt {entry.attempt}: {word}: {LED_TO.get(word, word)}")
 
 
 def _entry(orchestrator: Orchestrator, entry_id: str) -> Heard:

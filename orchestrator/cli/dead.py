@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.plainly import Command, duration, json_option, with_orchestrator
+from orchestrator.cli.plainly import (
+    Command,
+    all_option,
+    duration,
+    json_option,
+    which_of_them,
+    with_orchestrator,
+)
 from orchestrator.errors import NotFound
 from orchestrator.operations import Filter
 from orchestrator.schemas import moment
 from orchestrator.views import dead_letters, jobs
-from orchestrator.views.printing import counted
+from orchestrator.views.printing import counted, tell
 
 if TYPE_CHECKING:
     from orchestrator.client import Orchestrator
@@ -27,9 +34,6 @@ FILTERS = (
         "--older-than", callback=duration, metavar="TIME", help="Failed longer ago than this: 30m, 12h, 7d."
     ),
     click.option("--newer-than", callback=duration, metavar="TIME", help="Failed within this time."),
-)
-all_option = click.option(
-    "--all", "everything", is_flag=True, help="All of them, where nothing else is said."
 )
 
 
@@ -69,29 +73,33 @@ def show(orchestrator: Orchestrator, job_id: str, as_json: bool) -> None:
 @filtered
 @all_option
 @click.option("--even-if-moderated", is_flag=True, help="Send what moderation refused before.")
+@json_option
 @with_orchestrator
-def replay(orchestrator: Orchestrator, everything: bool, even_if_moderated: bool, **filters: Any) -> None:
+def replay(
+    orchestrator: Orchestrator, everything: bool, even_if_moderated: bool, as_json: bool, **filters: Any
+) -> None:
     """Let dead letters run again, under their ids."""
     which = _chosen(orchestrator, everything, filters)
     count = orchestrator.operations.replay(which, even_if_moderated)
-    click.echo(f"{counted(count, 'job')} replayed")
-    if left := [job.id for job, _ in orchestrator.operations.dead(which) if not job.parameters]:
-        click.echo(f"{counted(len(left), 'job')} recovered without parameters: enqueue such work anew")
+    left = [job.id for job, _ in orchestrator.operations.dead(which) if not job.parameters]
+    told = [f"{counted(len(left), 'job')} recovered without parameters: enqueue such work anew"]
+    view = {"replayed": count, "without_parameters": left}
+    tell(as_json, view, f"{counted(count, 'job')} replayed", *(told if left else ()))
 
 
 @dead.command()
 @filtered
 @all_option
+@json_option
 @with_orchestrator
-def purge(orchestrator: Orchestrator, everything: bool, **filters: Any) -> None:
+def purge(orchestrator: Orchestrator, everything: bool, as_json: bool, **filters: Any) -> None:
     """Give dead letters up: they stay failed, and cannot be replayed."""
     count = orchestrator.operations.purge(_chosen(orchestrator, everything, filters))
-    click.echo(f"{counted(count, 'dead letter')} purged")
+    tell(as_json, {"purged": count}, f"{counted(count, 'dead letter')} purged")
 
 
 def _chosen(orchestrator: Orchestrator, everything: bool, filters: dict[str, Any]) -> Filter:
-    if not everything and not any(each not in ("", (), None) for each in filters.values()):
-        raise click.UsageError("which of them? Name jobs, give a filter, or say --all")
+    which_of_them(everything, filters)
     return _filter(orchestrator, filters)
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
-from marshmallow import fields
 
 from orchestrator.cli.plainly import json_option, pairs, with_orchestrator
-from orchestrator.schemas import PortableRequest, shown
+from orchestrator.schemas import PortableRequest, shown, typed
 from orchestrator.views import jobs
 from orchestrator.views.printing import print_json
 
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--max-attempts", type=int, help="Failures it may have, where not as its account says.")
 @click.option("--expires", type=float, metavar="SECONDS", help="No attempt is begun after so long.")
 @click.option("--even-if-moderated", is_flag=True, help="Send what moderation refused before.")
+@click.option("--notify-url", default="", metavar="URL", help="Told of its end, by a signed webhook.")
 @click.option("--wait", "wait_seconds", type=float, help="Wait so many seconds for the pictures.")
 @json_option
 @with_orchestrator
@@ -41,7 +40,7 @@ def enqueue(
     wanted = [name for name in provider.split(",") if name] if "," in provider else provider
     known = orchestrator.flow.exchange.providers.get(provider)
     schema = PortableRequest if isinstance(wanted, list) else known.schema if known else None
-    job = orchestrator.enqueue(wanted, _typed(parameters, schema().fields if schema else {}), **options)
+    job = orchestrator.enqueue(wanted, typed(pairs(parameters), schema().fields if schema else {}), **options)
     if wait_seconds is None:
         return click.echo(json.dumps({"id": job.id}) if as_json else job.id)
     result = job.result(timeout=wait_seconds)
@@ -93,18 +92,3 @@ def _counts(context: click.Context, parameter: click.Parameter, text: str) -> li
 def forecast(orchestrator: Orchestrator, batch: str, more: list[int], as_json: bool) -> None:
     """Say when a batch will end, and when with more accounts."""
     jobs.show_forecast(orchestrator, batch, more, as_json)
-
-
-def _typed(words: tuple[str, ...], declared: Mapping[str, fields.Field[Any]]) -> dict[str, Any]:
-    """`key=value` words as a schema wants them: text stays text, the rest is read as JSON."""
-    return {
-        name: text if isinstance(declared.get(name), fields.String) else _read(text)
-        for name, text in pairs(words).items()
-    }
-
-
-def _read(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 from rich.text import Text
 
 from orchestrator.cli.plainly import json_option, plainly
-from orchestrator.views.printing import console
+from orchestrator.views.printing import console, print_json
 
 MARKS = {"ok": Text("✓", "green"), "warning": Text("!", "yellow"), "fault": Text("✗", "red")}
 
@@ -34,15 +35,23 @@ def demo(leave: bool, output: Path) -> None:
 @click.option("--simulator", is_flag=True, help="With simulated providers and two accounts at them.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True)
 @click.option(
+    "--collectors", type=click.IntRange(0), default=1, show_default=True,
+    help="Workers that only keep pictures; with 0 the others do that too.",
+)  # fmt: skip
+@click.option(
     "--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Of the receiver."
 )
+@click.option(
+    "--api-port", type=click.IntRange(1, 65535), default=8001, show_default=True,
+    help="Of the HTTP API, where ORCHESTRATOR_API_KEYS is set.",
+)  # fmt: skip
 @click.option("--flower-port", type=click.IntRange(1, 65535), default=5555, show_default=True)
 @plainly
-def up(simulator: bool, workers: int, port: int, flower_port: int) -> None:
+def up(simulator: bool, workers: int, collectors: int, port: int, api_port: int, flower_port: int) -> None:
     """Run the whole local stack; Ctrl-C stops it."""
     from orchestrator.up import up_until_stopped
 
-    up_until_stopped(simulator, workers, port, flower_port, console)
+    up_until_stopped(simulator, workers, collectors, port, api_port, flower_port, console)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -70,13 +79,22 @@ def providers(as_json: bool) -> None:
 
 
 @click.command()
+def openapi() -> None:
+    """Print the OpenAPI document of the HTTP API, for what makes clients of it."""
+    raise SystemExit(subprocess.call([sys.executable, "-m", "webhooks.api"]))
+
+
+@click.command()
+@json_option
 @plainly
-def doctor() -> None:
+def doctor(as_json: bool) -> None:
     """Check the settings and everything they name, and say what to mend."""
     from orchestrator.doctor import examine
 
     findings = examine()
-    for finding in findings:
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    for finding in () if as_json else findings:
         console.print(MARKS[finding.verdict], finding.text, soft_wrap=True)
     if any(finding.verdict == "fault" for finding in findings):
         raise SystemExit(1)

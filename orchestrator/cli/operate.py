@@ -11,7 +11,7 @@ import click
 from orchestrator.cli.plainly import json_option, pairs, with_orchestrator
 from orchestrator.operations import KINDS
 from orchestrator.views.accounts import show_accounts
-from orchestrator.views.printing import console
+from orchestrator.views.printing import console, tell
 
 if TYPE_CHECKING:
     from orchestrator.client import Orchestrator
@@ -39,17 +39,22 @@ def _show(orchestrator: Orchestrator, as_json: bool) -> None:
 @accounts.command("set")
 @click.argument("name", metavar="[PROVIDER/]NAME")
 @click.argument("limits", nargs=-1, required=True, metavar="KEY=VALUE...")
+@json_option
 @with_orchestrator
-def set_limits(orchestrator: Orchestrator, name: str, limits: tuple[str, ...]) -> None:
+def set_limits(orchestrator: Orchestrator, name: str, limits: tuple[str, ...], as_json: bool) -> None:
     """Change limits of an account while everything runs; they last. `KEY=`: as the accounts file says."""
     wanted = {limit: _number(text) for limit, text in pairs(limits).items()}
     orchestrator.operations.set_limits(name, wanted)
     provider, account = orchestrator.operations.account(name)
     rows = orchestrator.flow.store.accounts.rows(provider, orchestrator.flow.clock())
     (row,) = (row for row in rows if row["name"] == account)
-    for limit in wanted:
-        source = "" if limit in row["changed"] else ", as the accounts file says"
-        click.echo(f"{provider}/{account}: {limit} is {float(row[limit]):g}{source}")
+    now = {limit: float(row[limit]) for limit in wanted}
+    told = [
+        f"{provider}/{account}: {limit} is {value:g}"
+        + ("" if limit in row["changed"] else ", as the accounts file says")
+        for limit, value in now.items()
+    ]
+    tell(as_json, {"provider": provider, "account": account, "limits": now}, *told)
 
 
 def _number(text: str) -> Any:
@@ -63,53 +68,65 @@ def _number(text: str) -> Any:
 @click.command()
 @kind_argument
 @click.argument("name")
+@json_option
 @with_orchestrator
-def pause(orchestrator: Orchestrator, kind: str, name: str) -> None:
+def pause(orchestrator: Orchestrator, kind: str, name: str, as_json: bool) -> None:
     """Begin nothing more at an account or a provider, or of a batch; what is open goes on."""
     orchestrator.operations.pause(kind, name)
-    click.echo(f"{kind} {name} is paused; {orchestrator.operations.in_flight(kind, name)} in flight go on")
+    left = orchestrator.operations.in_flight(kind, name)
+    view = {"kind": kind, "name": name, "paused": True, "in_flight": left}
+    tell(as_json, view, f"{kind} {name} is paused; {left} in flight go on")
 
 
 @click.command()
 @kind_argument
 @click.argument("name")
+@json_option
 @with_orchestrator
-def resume(orchestrator: Orchestrator, kind: str, name: str) -> None:
+def resume(orchestrator: Orchestrator, kind: str, name: str, as_json: bool) -> None:
     """Let an account, a provider or a batch take work again."""
     held = orchestrator.operations.spent(name) if kind == "batch" else None
     orchestrator.operations.resume(kind, name)
-    click.echo(f"{kind} {name} takes work again")
+    told = [f"{kind} {name} takes work again"]
     if held and held[1]:
         cost, most = held
-        click.echo(
+        told.append(
             f"it has cost {cost:g} of the {most:g} that it may, and is paused again before it would cost "
             f"more: `orchestrator cap batch {name} AMOUNT` raises that"
         )
+    tell(as_json, {"kind": kind, "name": name, "paused": False}, *told)
 
 
 @click.command()
 @kind_argument
 @click.argument("name")
 @click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Wait no longer; then exit 1.")
+@json_option
 @with_orchestrator
-def drain(orchestrator: Orchestrator, kind: str, name: str, timeout: float | None) -> None:
+def drain(orchestrator: Orchestrator, kind: str, name: str, timeout: float | None, as_json: bool) -> None:
     """Pause, then wait until nothing is in flight. It stays paused."""
     operations = orchestrator.operations
     operations.pause(kind, name)
     left = operations.in_flight(kind, name)
-    click.echo(f"{kind} {name} is paused; {left} in flight")
+    if not as_json:
+        click.echo(f"{kind} {name} is paused; {left} in flight")
     give_up_at = None if timeout is None else time.monotonic() + timeout
-    with console.status("") if console.is_terminal else nullcontext() as progress:
+    with console.status("") if console.is_terminal and not as_json else nullcontext() as progress:
         while left and (give_up_at is None or time.monotonic() < give_up_at):
             if progress:
                 progress.update(f"{left} in flight")
             time.sleep(LOOK_SECONDS)
             left = operations.in_flight(kind, name)
+    view = {"kind": kind, "name": name, "paused": True, "in_flight": left}
     if not left:
-        return click.echo(f"{kind} {name} is drained: `orchestrator resume {kind} {name}` lets it go on")
-    click.echo(f"{kind} {name} is not drained after {timeout:g} s: {left} in flight; it stays paused")
-    for job in operations.holders(kind, name)[:OPEN_SHOWN]:
-        click.echo(f"  job {job.id}, {job.state.value}, account {job.account}")
+        resume = f"`orchestrator resume {kind} {name}`"
+        return tell(as_json, view, f"{kind} {name} is drained: {resume} lets it go on")
+    holders = [
+        f"  job {job.id}, {job.state.value}, account {job.account}"
+        for job in operations.holders(kind, name)[:OPEN_SHOWN]
+    ]
+    told = f"{kind} {name} is not drained after {timeout:g} s: {left} in flight; it stays paused"
+    tell(as_json, view, told, *holders)
     raise SystemExit(1)
 
 
@@ -117,8 +134,9 @@ def drain(orchestrator: Orchestrator, kind: str, name: str, timeout: float | Non
 @click.argument("kind", type=click.Choice(("batch", "tenant")))
 @click.argument("name")
 @click.argument("weight", type=float)
+@json_option
 @with_orchestrator
-def weigh(orchestrator: Orchestrator, kind: str, name: str, weight: float) -> None:
+def weigh(orchestrator: Orchestrator, kind: str, name: str, weight: float, as_json: bool) -> None:
     """Give a batch, or a tenant, so many times the share of one of weight 1."""
     orchestrator.operations.weigh(kind, name, weight)
-    click.echo(f"{kind} {name} has weight {weight:g}")
+    tell(as_json, {"kind": kind, "name": name, "weight": weight}, f"{kind} {name} has weight {weight:g}")

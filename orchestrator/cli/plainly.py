@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any
 
@@ -46,6 +46,15 @@ def with_orchestrator(command: Command) -> Command:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+all_option = click.option(
+    "--all", "everything", is_flag=True, help="All of them, where nothing else is said."
+)
+
+
+def which_of_them(everything: bool, filters: Mapping[str, Any]) -> None:
+    """Raises: UsageError where nothing says which, not even `--all`."""
+    if not everything and not any(each not in ("", (), None) for each in filters.values()):
+        raise click.UsageError("which of them? Name some, give a filter, or say --all")
 
 
 def pairs(words: Iterable[str]) -> dict[str, str]:

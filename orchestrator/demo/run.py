@@ -15,15 +15,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.client import Batch, Orchestrator
+from orchestrator.client import Orchestrator
 from orchestrator.demo.accounts import FRAMES_ACCOUNTS, FRAMES_SLOTS, accounts_file
-from orchestrator.demo.gallery import Card, Picture, render
 from orchestrator.demo.script import Scripted, frames_jobs, mixed_jobs
 from orchestrator.local.stack import Stack, StackOptions
 from orchestrator.models import Job
+from orchestrator.report.figures import Figures
+from orchestrator.report.write import Wanted, write_report
 from orchestrator.settings import environment, take_environment
 
-BATCH, MIXED_BATCH = "demo", "mixed"
+BATCH = "demo"
 PROVIDER = "useapi_frames"
 # Twelve seconds of generation take three here.
 SIMULATOR = ("--scale", "0.25", "--seed", "7")
@@ -41,12 +42,14 @@ def run(folder: Path, stay: bool, console: Console) -> bool:
         artifacts=f"file://{folder.resolve()}/pictures",
         cwd=Path.cwd(),
         environ={**environment(), **own},
+        collectors=1,
         simulator_arguments=SIMULATOR,
     )
     stack = Stack(folder / "run", options)
     options.accounts.write_text(accounts_file(str(stack.simulator_url)), encoding="utf-8")
     console.print(
-        "Starting Valkey, the provider simulator, a worker, the ticker, the receiver and Flower …",
+        "Starting Valkey, the provider simulator, a worker, a collector, the ticker, the receiver and "
+        "Flower …",
         soft_wrap=True,
     )
     with stack:
@@ -71,23 +74,22 @@ def _play(orchestrator: Orchestrator, stack: Stack, folder: Path, console: Conso
     )  # fmt: skip
     batch = orchestrator.enqueue_many(PROVIDER, (each.parameters for each in script), batch=BATCH)
     for each in mixed:
-        orchestrator.enqueue(each.provider, each.parameters, batch=MIXED_BATCH)
-    ids = []
-    for each_batch in (batch, orchestrator.batch(MIXED_BATCH)):
-        try:
-            each_batch.wait(timeout=PATIENCE_SECONDS, progress=True)
-        except TimeoutError:
-            console.print(f"Not over after {PATIENCE_SECONDS:.0f} s: {each_batch}", style="red")
-        ids += [job.id for job in each_batch.jobs()]
-    jobs = orchestrator.flow.store.jobs(ids)
-    figures = _figures(orchestrator, stack, batch, jobs)
-    page = folder / "index.html"
-    script += mixed
-    page.write_text(_gallery(jobs, script, figures), encoding="utf-8")
-    console.print(_table(figures))
+        orchestrator.enqueue(each.provider, each.parameters, batch=BATCH)
+    try:
+        batch.wait(timeout=PATIENCE_SECONDS, progress=True)
+    except TimeoutError:
+        console.print(f"Not over after {PATIENCE_SECONDS:.0f} s: {batch}", style="red")
+    counted = _counted(orchestrator, stack)
+    flow, page = orchestrator.flow, folder / "index.html"
+    wanted = Wanted(title="Image orchestrator", more=list(counted.items()))
+    written = write_report(flow.store, flow.exchange.providers, flow.clock(), BATCH, page, wanted)
+    console.print(_table({**_figures(written.figures), **counted}))
     console.print(f"Pictures: {folder / 'pictures'}\nGallery:  {page.resolve().as_uri()}", soft_wrap=True)
+    if written.note:
+        console.print(written.note)
     console.print(f"Flower:   {flower}", soft_wrap=True)
-    return _as_scripted(jobs, script, figures, console)
+    jobs = flow.store.jobs([job.id for job in batch.jobs()])
+    return _as_scripted(jobs, script + mixed, counted["paid twice"], console)
 
 
 def _let_freepik_sign(simulator: str, own: Mapping[str, str]) -> None:
@@ -95,88 +97,50 @@ def _let_freepik_sign(simulator: str, own: Mapping[str, str]) -> None:
     requests.post(f"{simulator}/__control__", json=order, timeout=5).raise_for_status()
 
 
-def _figures(
-    orchestrator: Orchestrator, stack: Stack, batch: Batch, jobs: Sequence[Job]
-) -> list[tuple[str, str]]:
-    """The summary: what the simulator counted beside what we counted."""
-    store = orchestrator.flow.store
+def _figures(figures: Figures) -> dict[str, str]:
+    share = figures.use[PROVIDER].share(len(FRAMES_ACCOUNTS) * FRAMES_SLOTS)
+    return {
+        "jobs": ", ".join(f"{count} {state.value}" for state, count in figures.states.items()),
+        "seconds": f"{figures.timeline.end - figures.timeline.start:.1f}",
+        "slots used": f"{share:.0%} of Frames",
+    }
+
+
+def _counted(orchestrator: Orchestrator, stack: Stack) -> dict[str, str]:
+    """What the simulator counted beside what we counted."""
     simulator: Mapping[str, Any] = requests.get(f"{stack.simulator_url}/__stats__", timeout=5).json()["total"]
     events: Counter[str] = Counter()
-    for word, count in store.stats().items():
+    for word, count in orchestrator.flow.store.stats().items():
         events[word.partition("/")[2]] += count
-    moments = store.batch(BATCH)
-    window = max(moments.get("ended", 0.0) - moments.get("started", 0.0), 0.001)
-    busy = sum(
-        float(row.get("busy_seconds", 0.0))
-        for row in store.accounts.rows(PROVIDER, orchestrator.flow.clock())
-    )
     refusals = sum(count for word, count in simulator["refused"].items() if word.startswith("429"))
-    return [
-        ("jobs", _words(Counter(job.state.value for job in jobs))),
-        ("attempts", str(sum(job.attempts for job in jobs))),
-        ("POSTs", f"{simulator['posts']} ({simulator['accepted']} accepted)"),
-        ("429s", str(refusals)),
-        ("paid twice", str(simulator["duplicates_by_reply_ref"])),
-        ("callbacks", f"{events['callbacks']} of {simulator['callbacks_sent']} sent"),
-        ("polls", str(events.get("polls", 0))),
-        ("Frames in flight", f"at most {_most_in_flight(simulator)} of {FRAMES_SLOTS} an account"),
-        ("slot utilisation", f"{busy / (len(FRAMES_ACCOUNTS) * FRAMES_SLOTS * window):.0%} of Frames"),
-        ("seconds", f"{window:.1f}"),
-    ]
+    return {
+        "POSTs": f"{simulator['posts']} ({simulator['accepted']} accepted)",
+        "429s": str(refusals),
+        "paid twice": str(simulator["duplicates_by_reply_ref"]),
+        "callbacks": f"{events['callbacks']} of {simulator['callbacks_sent']} sent",
+        "polls": str(events["polls"]),
+        "Frames in flight": f"at most {_most_in_flight(simulator)} of {FRAMES_SLOTS} an account",
+    }
 
 
 def _most_in_flight(simulator: Mapping[str, Any]) -> int:
     return max(int(simulator["max_concurrent"].get(f"{name}@example.com", 0)) for name in FRAMES_ACCOUNTS)
 
 
-def _words(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {word}" for word, count in counts.items() if count and word != "total")
-
-
-def _table(figures: Sequence[tuple[str, str]]) -> Table:
+def _table(figures: Mapping[str, str]) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2))
-    for name, value in figures:
+    for name, value in figures.items():
         table.add_row(Text(name, "bold"), value)
     return table
 
 
-def _gallery(jobs: Sequence[Job], script: Sequence[Scripted], figures: Sequence[tuple[str, str]]) -> str:
-    subtitle = f"{len(jobs)} jobs of the demo, generated by the provider simulator"
-    return render(
-        "Image orchestrator",
-        subtitle,
-        figures,
-        [_card(job, each.prompt) for job, each in zip(jobs, script, strict=True)],
-    )
-
-
-def _card(job: Job, prompt: str) -> Card:
-    kept = job.result["artifacts"] if job.result else []
-    return Card(
-        job_id=job.id,
-        prompt=prompt,
-        provider=job.provider,
-        account=job.account or None,
-        state=job.state.value,
-        attempts=job.attempts,
-        seconds=job.ended_at - job.created_at if job.ended_at else None,
-        error=job.reason or None,
-        pictures=tuple(
-            Picture(each["media_type"], Path(each["path"]).read_bytes(), each["bytes"], each["sha256"])
-            for each in kept
-        ),
-    )
-
-
-def _as_scripted(
-    jobs: Sequence[Job], script: Sequence[Scripted], figures: Sequence[tuple[str, str]], console: Console
-) -> bool:
+def _as_scripted(jobs: Sequence[Job], script: Sequence[Scripted], paid_twice: str, console: Console) -> bool:
     wrong = [
         f"{each.prompt!r} is {job.state.value}, not {each.ends}: {job.reason}"
         for job, each in zip(jobs, script, strict=True)
         if job.state.value != each.ends
     ]
-    if dict(figures)["paid twice"] != "0":
+    if paid_twice != "0":
         wrong.append("a reference was submitted twice")
     for line in wrong:
         console.print(f"Not as scripted: {line}", style="red")

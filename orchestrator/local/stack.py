@@ -1,4 +1,4 @@
-"""The whole product on one machine, started in order: server, simulator, worker, ticker, receiver, Flower.
+"""The whole product on one machine, started in order: server, simulator, worker, ticker, doors, Flower.
 
 The processes are told where everything is by their environment alone; no secret stands in a command line.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from orchestrator.api_keys import VARIABLE as API_KEYS
 from orchestrator.local.files import private_folder, secret_kept_in
 from orchestrator.local.guard import Guard
 from orchestrator.local.processes import Command, Ended, Processes, free_port, http_answers
@@ -22,9 +23,12 @@ from orchestrator.local.valkey import EmbeddedServer, find_or_start
 READY_SECONDS = 60.0
 FLOWER_USER = "orchestrator"
 FLOWER_COLUMNS = "name,args,state,received,runtime,result,worker,uuid"
-UNSET = ("ORCHESTRATOR_PUBLIC_URL", "FLOWER_BASIC_AUTH")  # of the caller's environment: ours or none
+# Of the caller's environment: ours or none; and what only the API is to know.
+UNSET = ("ORCHESTRATOR_PUBLIC_URL", "FLOWER_BASIC_AUTH", API_KEYS)
 PYTHON = (sys.executable, "-m")
 CELERY = (*PYTHON, "celery", "-A", "workers")
+COLLECT = "orchestrator.finish"  # the queue whose tasks wait for the place that pictures are kept in
+COLLECTOR_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,16 @@ class Commands:
 
     simulator: Sequence[str] = (*PYTHON, "orchestrator.simulator", "--port", "{port}")
     worker: Sequence[str] = (*CELERY, "worker", "--loglevel=INFO", "-E", "--hostname", "{host}")
+    collector: Sequence[str] = (
+        *(*CELERY, "worker", "--loglevel=INFO", "-E", "--hostname", "{host}", "--queues", COLLECT),
+        *("--concurrency", str(COLLECTOR_THREADS), "--prefetch-multiplier", "1"),
+    )
     ticker: Sequence[str] = (*CELERY, "beat", "--pidfile=")
     receiver: Sequence[str] = (
         *(*PYTHON, "gunicorn", "--config", "python:webhooks.gunicorn_conf", "--bind", "127.0.0.1:{port}"),
+    )
+    api: Sequence[str] = (
+        *(*PYTHON, "gunicorn", "--config", "python:webhooks.api.gunicorn_conf", "--bind", "127.0.0.1:{port}"),
     )
     flower: Sequence[str] = (*CELERY, "flower", "--address=127.0.0.1", "--port={port}", "--persistent=False")
 
@@ -46,8 +57,9 @@ class StackOptions:
 
     `cwd`: where the packages are found. `redis_url`: a server elsewhere instead of the embedded one.
     `public_url`: how providers reach the receiver, where that is not its local address. `callbacks` off: no
-    public URL is set, everything is polled. `secret_keys`: instead of the key kept in the folder.
-    Ports that are not given are free ones.
+    public URL is set, everything is polled. `collectors`: workers that only finish jobs, while the others do
+    all else; 0: those do that too. `secret_keys`: instead of the key kept in the folder.
+    Ports that are not given are free ones. The HTTP API is started where `environ` names keys of it.
     """
 
     accounts: Path
@@ -61,8 +73,10 @@ class StackOptions:
     simulator: bool = True
     flower: bool = True
     workers: int = 1
+    collectors: int = 0
     simulator_port: int | None = None
     receiver_port: int | None = None
+    api_port: int | None = None
     flower_port: int | None = None
     simulator_arguments: Sequence[str] = ()
     worker_arguments: Sequence[str] = ()
@@ -80,6 +94,7 @@ class Stack:
         self.options = options
         self.simulator_port = options.simulator_port or free_port()
         self.receiver_port = options.receiver_port or free_port()
+        self.api_port = options.api_port or free_port()
         self.flower_port = options.flower_port or free_port()
         self.flower_login = (FLOWER_USER, secrets.token_urlsafe(16))
         self._guard = Guard()
@@ -101,6 +116,11 @@ class Stack:
     def simulator_url(self) -> str | None:
         """Where the providers' stand-in is, if it is asked for."""
         return f"http://127.0.0.1:{self.simulator_port}" if self.options.simulator else None
+
+    @property
+    def api_url(self) -> str | None:
+        """Where the HTTP API is, if there are keys of it."""
+        return f"http://127.0.0.1:{self.api_port}" if self.options.environ.get(API_KEYS) else None
 
     @property
     def flower_url(self) -> str | None:
@@ -191,10 +211,19 @@ class Stack:
         for number in range(1, options.workers + 1):
             name = "worker" if number == 1 else f"worker-{number}"
             argv = (*_filled(run.worker, host=f"{name}@%h"), *options.worker_arguments)
+            if options.collectors:
+                argv = (*argv, "--exclude-queues", COLLECT)
+            found.append(self._command(name, argv, self._says(name, "ready.")))
+        for number in range(1, options.collectors + 1):
+            name = "collector" if number == 1 else f"collector-{number}"
+            argv = _filled(run.collector, host=f"{name}@%h")
             found.append(self._command(name, argv, self._says(name, "ready.")))
         found.append(self._command("ticker", run.ticker, self._says("ticker", "is starting.")))
         argv = _filled(run.receiver, port=self.receiver_port)
         found.append(self._command("receiver", argv, _serves(self.receiver_port, "/healthz")))
+        if self.api_url:
+            argv = _filled(run.api, port=self.api_port)
+            found.append(self._command("api", argv, _serves(self.api_port, "/healthz")))
         if options.flower:
             argv = _filled(run.flower, port=self.flower_port)
             found.append(self._command("flower", argv, _serves(self.flower_port, "/healthcheck")))
@@ -206,6 +235,8 @@ class Stack:
         if name == "flower":
             environ["FLOWER_BASIC_AUTH"] = ":".join(self.flower_login)
             environ.setdefault("FLOWER_TASKS_COLUMNS", FLOWER_COLUMNS)
+        if name == "api":
+            environ[API_KEYS] = self.options.environ[API_KEYS]
         return Command(name, argv, environ, self.options.cwd, self.log(name), ready, READY_SECONDS)
 
     def _says(self, name: str, word: str) -> Callable[[], bool]:

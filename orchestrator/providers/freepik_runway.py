@@ -59,6 +59,8 @@ NO_CREDIT = re.compile(
     r"|credits? (exhausted|exceeded|limit)|payment required",
     re.IGNORECASE,
 )
+# …?token=exp=<unix seconds>~hmac=<hex>; how long that is, stands on no page
+EXPIRY = re.compile(r"[?&]token=exp=(\d{9,11})~")
 QUOTA = re.compile(r"daily|per day|monthly|per month|quota", re.IGNORECASE)
 MODERATION = re.compile(r"moderat|content policy|nsfw|unsafe|safety|prohibited content", re.IGNORECASE)
 
@@ -116,6 +118,10 @@ class FreepikRunway(Provider):
     def read_error(self, reply: Reply) -> ProviderError:
         message = _message(reply.body) or reply.text or f"HTTP {reply.status}"
         return _family(reply.status, message)(message, http_status=reply.status)
+
+    def artifact_dies_at(self, url: str, told_at: float) -> float:
+        says = EXPIRY.search(url)
+        return float(says[1]) if says else super().artifact_dies_at(url, told_at)
 
     def translate(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         prompt, _ = prompt_and_style(request)

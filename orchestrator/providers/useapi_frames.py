@@ -57,6 +57,8 @@ REFUSALS: dict[int, type[ProviderError]] = {
     596: errors.Broken,
 }
 NO_CREDIT = "not have enough credits"
+# On no page of useapi's. The URLs are Runway's own: signed until a midnight that is 24 to 48 hours off.
+ARTIFACT_SECONDS = 24 * 3600.0
 HISTORY_PAGE, HISTORY_OFFSET = 500, 1000  # limit and offset of /tasks/ go up to 1000
 MAX_JOBS_UPSTREAM = 10  # valid range of maxJobs: 1…10
 
@@ -96,6 +98,7 @@ class UseapiFrames(Provider):
     calls_back = True
     signs = False
     artifact_hosts = (".cloudfront.net", ".runwayml.com", ".useapi.net")
+    artifact_seconds = ARTIFACT_SECONDS
     account_fields = {"email": str}  # noqa: RUF012
     account_defaults = {"max_jobs": 5}  # noqa: RUF012
 

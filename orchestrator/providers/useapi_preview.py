@@ -59,6 +59,8 @@ REFUSALS: dict[int, type[ProviderError]] = {
     596: errors.Broken,
 }
 NO_CREDIT = "not have enough credits"
+# On no page of useapi's. The URLs are Runway's own: signed until a midnight that is 24 to 48 hours off.
+ARTIFACT_SECONDS = 24 * 3600.0
 
 
 class PreviewParameters(Parameters):
@@ -85,6 +87,7 @@ class UseapiPreview(Provider):
     synchronous = True
     repeatable_submit = True
     artifact_hosts = (".cloudfront.net", ".runwayml.com", ".useapi.net")
+    artifact_seconds = ARTIFACT_SECONDS
     account_fields = {"email": str, "allow_retired": bool}  # noqa: RUF012
     # A generation takes 10 to 60 s, and a thread of a worker for as long.
     account_defaults = {"max_jobs": 2, "timeout_seconds": 90, "price": 0}  # noqa: RUF012

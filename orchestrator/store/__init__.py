@@ -18,8 +18,11 @@ Keys (all begin with `orc:`; the scripts in lua/ build them):
     batches                     zset    batch → when its first job came
     weights                     hash    batch, or `<tenant>/` → share of its lanes beside those of weight 1
     paused                      set     provider:<name>, batch:<name>
-    due                         zset    job:<id>, account:<provider>/<name>, batch:<name> → when to look at it
+    due                         zset    when to look at job:<id>, account:<provider>/<name>, batch:<name>,
+                                        notices:<host>
     dead                        zset    failed job → when it failed
+    collecting                  zset    job whose pictures could not be kept → when their URLs die
+    storage                     string  why nothing is begun: pictures cannot be kept; expires by itself
     uncertain                   set     open attempts of which it is not known whether they arrived
     spend:<provider>/<name>     hash    <day>/<what became of it> → generations begun; cost
     spend-of:<batch>            hash    <provider>/<account>/<what became of it> → generations begun; cost
@@ -33,6 +36,11 @@ Keys (all begin with `orc:`; the scripts in lua/ build them):
     delivery:<provider>:<hash>  string  a signed callback that was taken
     durations:<provider>/<model>  list  seconds of the latest generations
     missing                     hash    provider → share of callbacks that did not come
+    notice:<id>                 hash    what must be told to whom, since a job or a batch ended
+    notices, dead-notices       zset    notice that waits → when it was made; … that was given up → when
+    notices:<host>              zset    notice that waits for a host → when to send it; `@celery`: signatures
+    telling:<host>              zset    notice on its way → until when it is waited for
+    host:<host>                 hash    of one that does not answer: failures in a row, since when, its rest
     places                      number  the last place given in a lane
     counts, stats               hash    jobs by provider and state; events by provider
 
@@ -44,11 +52,13 @@ from __future__ import annotations
 from orchestrator.models import RETENTION, Retention
 from orchestrator.store.accounts import Accounts
 from orchestrator.store.batches import Batches
+from orchestrator.store.collecting import Collecting
 from orchestrator.store.dead_letters import DeadLetters
 from orchestrator.store.jobs import Jobs, Opened
 from orchestrator.store.journal import Heard, Journal
 from orchestrator.store.lanes import Lanes
 from orchestrator.store.link import Link
+from orchestrator.store.notices import Notices
 from orchestrator.store.server import Server
 from orchestrator.store.spend import Ledger
 
@@ -65,6 +75,8 @@ class Store(Jobs):
         self.batches = Batches(link)
         self.lanes = Lanes(link)
         self.dead = DeadLetters(link)
+        self.collecting = Collecting(link)
         self.spend = Ledger(link)
         self.journal = Journal(link)
+        self.notices = Notices(link)
         self.server = Server(link)

@@ -35,6 +35,11 @@ class DeadLetters:
         found = self._link.call(lambda: self._link.client.zrangebyscore(DEAD, after, latest, withscores=True))
         return [(job_id, float(failed_at)) for job_id, failed_at in found]
 
+    def latest(self, count: int) -> list[tuple[str, float]]:
+        """(job, when it failed) of the last so many, the latest first."""
+        found = self._link.call(lambda: self._link.client.zrevrange(DEAD, 0, count - 1, withscores=True))
+        return [(job_id, float(failed_at)) for job_id, failed_at in found]
+
     def replay(self, job_ids: Sequence[str], now: float, even_if_moderated: bool) -> Replayed:
         """Let these run again, each once: one that is no dead letter any more is left alone."""
         told = "1" if even_if_moderated else ""

@@ -7,6 +7,8 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, count
 from typing import Any
 
 from orchestrator.errors import JobNotFound, QueueFull
@@ -19,6 +21,8 @@ SAMPLE_SIZE = 512  # durations kept per provider and model
 REFUSED_SECONDS = 30 * 86_400  # what moderation refused is not sent again for so long
 DELIVERY_SECONDS = 3600  # how long a callback is remembered, to refuse its replay
 CLAIM_LIMIT = 200
+FIRST_END = "0"  # before the first job of a batch that ended
+TEXTS = ("paused", "notify_url", "on_each", "on_complete")  # what a batch has beside numbers
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Claimed:
     submits: tuple[Message, ...]
     finishes: tuple[Message, ...]
     looks: tuple[tuple[str, float], ...]  # attempt id, when to look at it
+    hosts: tuple[tuple[str, int], ...]  # that notices wait for, how many may send them
 
 
 @dataclass(frozen=True)
@@ -149,9 +154,18 @@ class Jobs:
         job_id, _, number = attempt.rpartition(".")
         return bool(self._link.step("adopt", job_id, number, provider, account, upstream_id, now, timing))
 
-    def adopt_kept(self, job_id: str, batch: str, result: Mapping[str, Any], now: float) -> bool:
-        """Record a job that is not known, but whose pictures were found."""
-        return bool(self._link.step("adopt_kept", job_id, batch, json.dumps(result), now))
+    def adopt_kept(
+        self,
+        batch: str,
+        result: Mapping[str, Any],
+        now: float,
+        *,
+        custom_id: str = "",
+        tenant: str = "",
+    ) -> bool:
+        """Record a job that is not known, but whose pictures were found. `result`: as the job's would be."""
+        told = (result["provider"], result["account"], custom_id, tenant)
+        return bool(self._link.step("adopt_kept", result["job_id"], batch, json.dumps(result), now, *told))
 
     def uncertain(self, attempt: str, now: float, due_at: float) -> None:
         """Record that an open attempt's submit was not answered as it should be: it may have arrived."""
@@ -222,9 +236,6 @@ class Jobs:
         """Record that Celery has the end of these cancelled jobs."""
         self._link.step("revoked", *job_ids)
 
-    def finish_later(self, job_id: str, due_at: float, reason: str) -> None:
-        self._link.step("finish_later", job_id, due_at, reason)
-
     def end(
         self, job_id: str, now: float, state: State, result: Mapping[str, Any] | None, reason: str
     ) -> bool:
@@ -245,13 +256,18 @@ class Jobs:
 
         Looks that become due within `horizon_seconds` are claimed as well, to be made at their time.
         """
-        count, submits, finishes, looks, grants = self._link.step(
+        count, submits, finishes, looks, grants, hosts = self._link.step(
             "claim", now, CLAIM_LIMIT, CLAIM_PUSH_SECONDS, horizon_seconds
         )
         pairs = tuple((attempt, float(due_at)) for attempt, due_at in looks)
-        return Claimed(count, records.messages(submits), records.messages(finishes), pairs), records.messages(
-            grants
+        claimed = Claimed(
+            count=count,
+            submits=records.messages(submits),
+            finishes=records.messages(finishes),
+            looks=pairs,
+            hosts=tuple((host, senders) for host, senders in hosts),
         )
+        return claimed, records.messages(grants)
 
     def fill(self, provider: str, now: float) -> tuple[Message, ...]:
         """Grant free slots to who waits."""
@@ -312,6 +328,16 @@ class Jobs:
             rows: list[Mapping[str, str]] = self._link.call(pipeline.execute)
             return rows
 
+    def attempts_of(self, jobs: Sequence[Job]) -> list[tuple[Attempt, ...]]:
+        """The attempts of each job that are still known, first to last."""
+        ids = [[attempt_id(job.id, number) for number in range(1, job.attempts + 1)] for job in jobs]
+        with self._link.client.pipeline(transaction=False) as pipeline:
+            for attempt in chain.from_iterable(ids):
+                pipeline.hgetall(f"{PREFIX}attempt:{attempt}")
+            rows = iter(self._link.call(pipeline.execute))
+        found = [[(attempt, next(rows)) for attempt in its] for its in ids]
+        return [tuple(records.attempt(attempt, row) for attempt, row in its if row) for its in found]
+
     def durations(self, timing: str) -> list[float]:
         """Seconds that the latest generations of a provider and model took."""
         found = self._link.call(lambda: self._link.client.lrange(f"{PREFIX}durations:{timing}", 0, -1))
@@ -324,11 +350,21 @@ class Jobs:
     def batch(self, name: str) -> dict[str, float]:
         """Counts by state, `total`, and the moments `created`, `started`, `ended`; empty: no such batch."""
         row = self._link.call(lambda: self._link.client.hgetall(f"{PREFIX}batch:{name}"))
-        return {key: float(value) for key, value in row.items() if key != "paused"}
+        return {key: float(value) for key, value in row.items() if key not in TEXTS}
 
     def jobs_of(self, batch: str) -> list[str]:
         ids: list[str] = self._link.call(lambda: self._link.client.lrange(f"{PREFIX}jobs-of:{batch}", 0, -1))
         return ids
+
+    def in_batch(self, batch: str) -> Iterator[list[Job]]:
+        """The batch's jobs that are still known, in the order they were enqueued, so many at a time."""
+        key = f"{PREFIX}jobs-of:{batch}"
+        for first in count(0, JOBS_PER_CALL):
+            read = partial(self._link.client.lrange, key, first, first + JOBS_PER_CALL - 1)
+            ids: list[str] = self._link.call(read)
+            if not ids:
+                return
+            yield self.jobs(ids)
 
     def counts(self) -> dict[str, int]:
         """Jobs by `<provider>/<state>`."""
@@ -360,20 +396,27 @@ class Jobs:
         Raises: TimeoutError once `timeout` seconds have passed since the call.
         """
         give_up_at = None if timeout is None else time.monotonic() + timeout
-        stream, last = f"{PREFIX}ended-in:{batch}", "0"
+        last = FIRST_END
         while True:
             patience = _patience(give_up_at)
             if patience <= 0:
                 raise TimeoutError(f"batch {batch!r} was not over after {timeout} seconds")
-            block = max(1, int(patience * 1000))
-            found = self._link.call(
-                lambda last=last, block=block: self._link.client.xread({stream: last}, count=500, block=block)  # type: ignore[misc]
-            )
-            if not found and _patience(give_up_at) > 0:
-                yield ""
-            for entry, fields in found[0][1] if found else ():
-                last = entry
-                yield fields["job"]
+            ids, last = self.ended_after(batch, last, patience)
+            yield from ids or ("",)
+
+    def ended_after(self, batch: str, last: str, patience: float) -> tuple[list[str], str]:
+        """Ids of some of the batch's jobs that ended after `last`, and the next `last`.
+
+        The first is `FIRST_END`. Waits up to `patience` seconds where there is none yet; 0: not at all. A job
+        that ended, went on and ended again comes again.
+        """
+        stream = f"{PREFIX}ended-in:{batch}"
+        block = max(1, int(patience * 1000)) if patience > 0 else None
+        found = self._link.call(
+            lambda: self._link.client.xread({stream: last}, count=JOBS_PER_CALL, block=block)
+        )
+        entries = found[0][1] if found else []
+        return [fields["job"] for _, fields in entries], entries[-1][0] if entries else last
 
 
 def _patience(give_up_at: float | None) -> float:

@@ -20,6 +20,11 @@ class Lane:
     share: float  # weight, divided by the lanes of its tenant
 
     @property
+    def target(self) -> str:
+        """A provider, several joined by `+`, or `<provider>/<account>`."""
+        return self.name.partition("|")[0]
+
+    @property
     def owner(self) -> str:
         """A batch, or `<tenant>/<batch>`."""
         return self.name.partition("|")[2]

@@ -15,7 +15,7 @@ from orchestrator.models import Retention
 PREFIX = "orc:"
 WAIT_SLICE_SECONDS = 5.0  # how long one blocking read lasts; the net below a lost wake-up
 MAX_CONNECTIONS, PATIENCE_SECONDS = 128, 5.0
-SHARED = ("common", "lanes", "spend", "slots", "batches", "ends")  # stand before every step
+SHARED = ("common", "lanes", "spend", "slots", "notices", "batches", "ends")  # stand before every step
 
 CANNOT_WRITE = (
     redis.exceptions.OutOfMemoryError,

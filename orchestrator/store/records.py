@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.models import Account, Attempt, Job, Message, NewJob, State, Tries
+from orchestrator.models import Account, Attempt, Job, Message, NewJob, Notice, State, Tries
+
+REFUNDED = "refunded"  # what becomes of a generation that the provider did not take
 
 
 def limits(account: Account) -> dict[Any, Any]:
@@ -39,6 +41,7 @@ def row(job: NewJob) -> tuple[str | float, ...]:
         "even_if_moderated": int(job.even_if_moderated),
         "custom_id": job.custom_id,
         "fingerprint": job.fingerprint,
+        "notify_url": job.notify_url,
         "options": _compact(job.options) if job.options else "",
     }
     said = {name: value for name, value in more.items() if value}
@@ -92,6 +95,8 @@ def job(job_id: str, row: Mapping[str, str], due_at: float | None) -> Job:
         expires_at=float(row["expires"]) if "expires" in row else None,
         tenant=row.get("tenant", ""),
         custom_id=row.get("custom_id", ""),
+        collect_error=row.get("collect_error", ""),
+        artifacts_die_at=float(row["urls_die"]) if "urls_die" in row else None,
         target=row.get("target") or "/".join(filter(None, (row["provider"], row.get("pinned")))),
     )
 
@@ -120,4 +125,25 @@ def attempt(attempt: str, row: Mapping[str, str]) -> Attempt:
         uncertain_since=float(row.get("uncertain_since", 0)),
         denied=int(row.get("denied", 0)),
         polls=int(row.get("polls", 0)),
+        verdict=row.get("verdict", ""),
+        error=json.loads(row["error"]) if row.get("error") else None,
+        cost=float(row.get("price", 0)) if row.get("fate", REFUNDED) != REFUNDED else 0.0,
+    )
+
+
+def notice(notice_id: str, row: Mapping[str, str]) -> Notice:
+    return Notice(
+        id=notice_id,
+        type=row["type"],
+        about=row["about"],
+        target=row.get("target", ""),
+        shown=row.get("shown", ""),
+        host=row["host"],
+        state=row["state"],
+        made_at=float(row["made"]),
+        first_tried_at=float(row.get("first_tried", 0)),
+        ended_at=float(row["ended"]) if "ended" in row else None,
+        tries=int(row.get("tries", 0)),
+        answer=row.get("answer", ""),
+        facts=row,
     )

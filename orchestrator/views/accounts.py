@@ -32,13 +32,18 @@ def account_rows(orchestrator: Orchestrator) -> list[Row]:
     """Every account as Redis knows it, by provider and name; numbers are numbers."""
     accounts, now = orchestrator.flow.store.accounts, orchestrator.flow.clock()
     rows = [row for provider in orchestrator.flow.exchange.providers for row in accounts.rows(provider, now)]
-    return [{name: value if name in TEXTS else _read(value) for name, value in row.items()} for row in rows]
+    return [numbered(row) for row in rows]
+
+
+def numbered(row: Row) -> Row:
+    """A row of the store's, whose numbers are texts, with numbers."""
+    return {name: value if name in TEXTS else _read(value) for name, value in row.items()}
 
 
 def account_view(row: Row, now: float) -> dict[str, Any]:
     """An account as JSON: all that is known of it, its moments as ISO 8601; `rest`: a sentence, or None."""
     moments = {name: moment(row[name]) for name in MOMENTS if name in row}
-    return {**row, **moments, "rest": _rest(row, now) or None}
+    return {**row, **moments, "rest": rest_of(row, now) or None}
 
 
 def print_accounts(rows: Sequence[Row], now: float) -> None:
@@ -46,7 +51,7 @@ def print_accounts(rows: Sequence[Row], now: float) -> None:
     columns = {
         "provider": [row["provider"] for row in rows],
         "account": [row["name"] for row in rows],
-        "slots": [_slots(row) for row in rows],
+        "slots": [slots_of(row) for row in rows],
         "pace": [_pace(row) for row in rows],
         "today": [f"{row['today']}/{row['max_per_day']}" if row.get("max_per_day") else "" for row in rows],
         "weight": [f"{row['weight']:g}" if row.get("weight", 1) != 1 else "" for row in rows],
@@ -61,11 +66,11 @@ def print_accounts(rows: Sequence[Row], now: float) -> None:
         table.add_row(*cells)
     console.print(table)
     for row in rows:
-        if rest := _rest(row, now):
+        if rest := rest_of(row, now):
             console.print(f"{row['provider']}/{row['name']} rests: {rest}", soft_wrap=True)
 
 
-def _slots(row: Row) -> str:
+def slots_of(row: Row) -> str:
     """In use of those it takes now, and what makes that other than `max_jobs`."""
     bears = min(row["max_jobs"], int(row.get("learned", row["max_jobs"])))
     elsewhere = row.get("elsewhere", 0)
@@ -95,7 +100,7 @@ def _spent(row: Row) -> str:
     return SPEND_CAP if row.get("closed_by") == SPEND_CAP else ""
 
 
-def _rest(row: Row, now: float) -> str:
+def rest_of(row: Row, now: float) -> str:
     """Why it takes no work, since when, and what ends that; empty where it takes some."""
     name = f"{row['provider']}/{row['name']}"
     if not _rests(row, now):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.errors import masked
+from orchestrator.errors import masked, without_queries
 from orchestrator.schemas import moment
 from orchestrator.store import Heard
 from orchestrator.views.printing import ago, console, counted, print_json
 
 SHOWN_CHARACTERS = 160
 WHOLE_CHARACTERS = 100_000
-QUERY = re.compile(r"(://[^\s\"'?#\\]*)[?#][^\s\"'<>]*")
 
 
 def show_callbacks(entries: Sequence[Heard], limit: int, now: float, as_json: bool) -> None:
@@ -42,7 +40,7 @@ def shown_body(body: str, most: int) -> str:
         body = json.dumps(json.loads(body), ensure_ascii=False)
     except (ValueError, RecursionError):
         pass  # then its escapes stay as they are
-    return masked(QUERY.sub(r"\1?…", body.replace("\\/", "/").replace("%40", "@")), most)
+    return masked(without_queries(body.replace("\\/", "/").replace("%40", "@")), most)
 
 
 def _view(entry: Heard) -> dict[str, Any]:

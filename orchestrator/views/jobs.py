@@ -13,7 +13,9 @@ from orchestrator import pauses
 from orchestrator.models import State
 from orchestrator.schemas import moment, shown
 from orchestrator.views.accounts import account_rows, account_view, print_accounts
-from orchestrator.views.printing import ago, console, counted, in_about, print_json
+from orchestrator.views.collecting import print_gate
+from orchestrator.views.notices import fate_of, notice_view
+from orchestrator.views.printing import ago, console, counted, grid_of, in_about, print_json
 
 if TYPE_CHECKING:
     from orchestrator.client import Orchestrator
@@ -28,6 +30,8 @@ def show_status(orchestrator: Orchestrator, as_json: bool) -> None:
     batches = [each.removeprefix("batch:") for each in paused if each.startswith("batch:")]
     why = {name: store.lanes.why_paused(name) for name in batches}
     uncertain = len(store.spend.uncertain())
+    troubled, storage = store.collecting.count(), store.collecting.storage()
+    waiting, dead = store.notices.counts(now)
     if as_json:
         return print_json(
             {
@@ -38,7 +42,10 @@ def show_status(orchestrator: Orchestrator, as_json: bool) -> None:
                 "batches_at_spend_cap": [name for name in batches if why[name] == pauses.SPEND],
                 "batches_paused_by": why,
                 "uncertain": uncertain,
+                "not_kept": troubled,
+                "storage": storage or None,
                 "missing_callbacks": missing,
+                "notices": {"waiting": waiting, "dead": dead},
             }
         )
     jobs = Table("provider", *(state.value for state in State), title="Jobs", title_justify="left")
@@ -55,6 +62,14 @@ def show_status(orchestrator: Orchestrator, as_json: bool) -> None:
     if uncertain:
         told = f"of {counted(uncertain, 'submit')} it is not known whether the provider took it"
         console.print(f"{told}: `orchestrator status --uncertain`")
+    if troubled:
+        told = f"the pictures of {counted(troubled, 'job')} could not be kept so far"
+        console.print(f"{told}: `orchestrator collecting`")
+    print_gate(storage)
+    if waiting or dead:
+        console.print(
+            f"{counted(waiting, 'notice')} to be delivered, {dead} dead: `orchestrator notices list`"
+        )
     for provider, share in missing.items():
         polled = ": it is polled instead" if orchestrator.flow.watch.polls_instead(provider) else ""
         console.print(f"{provider}: {share:.0%} of the latest callbacks did not come{polled}")
@@ -101,19 +116,20 @@ def show_job(orchestrator: Orchestrator, job_id: str, as_json: bool, **more: Any
     attempts = [
         _attempt_view(number, row) for number, row in enumerate(orchestrator.flow.store.attempts(job), 1)
     ]
+    notices = orchestrator.flow.store.notices.of_job(job_id)
     granted = attempts and attempts[-1]["state"] == "granted"
     if job.state is State.QUEUED and not granted and "+" in job.target:
         view["waits_for"] = job.target.split("+")
     if as_json:
-        return print_json({**view, "attempt_records": attempts})
-    table = _grid()
-    for name, value in view.items():
-        if value not in (None, {}, ""):
-            table.add_row(Text(name, "bold"), value if isinstance(value, str) else json.dumps(value))
+        told_of = [notice_view(notice) for notice in notices]
+        return print_json({**view, "attempt_records": attempts, "notices": told_of})
+    table = grid_of(view)
     for attempt in attempts:
         number, since = attempt.pop("number"), attempt.pop("uncertain_since")
         told = f"uncertain since {since}: " if since else ""
         table.add_row(Text(f"attempt {number}", "bold"), told + json.dumps(attempt))
+    for notice in notices:
+        table.add_row(Text("notice", "bold"), Text(fate_of(notice)))
     console.print(table)
 
 

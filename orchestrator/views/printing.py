@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 console = Console(markup=False, highlight=False)  # prompts and errors are a stranger's words
 UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
@@ -15,6 +18,23 @@ UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
+
+
+def tell(as_json: bool, view: Any, *lines: str) -> None:
+    """What a command did: the view for programs, the lines for people."""
+    if as_json:
+        return print_json(view)
+    for line in lines:
+        click.echo(line)
+
+
+def grid_of(view: Mapping[str, Any]) -> Table:
+    """Names and values, one a row, without those that say nothing."""
+    table = Table(show_header=False, box=None)
+    for name, value in view.items():
+        if value not in (None, {}, ""):
+            table.add_row(Text(name, "bold"), Text(value if isinstance(value, str) else json.dumps(value)))
+    return table
 
 
 def span(seconds: float) -> str:

@@ -88,6 +88,8 @@ def _counts(case: Case) -> list[Line]:
     off, known = [], Counter[tuple[str, str]]()
     for record in case.evidence.records.values():
         known[record.batch, record.state] += 1
+    for batch in {batch for batch, _ in known} - case.evidence.counts.keys():
+        off.append((-1, f"batch {batch}: its counters were not looked at"))
     for batch, counts in case.evidence.counts.items():
         for end in (*ENDS, "queued", "submitted", "collecting"):
             if counts.get(end, 0) != known[batch, end]:
@@ -102,7 +104,10 @@ def _pictures(case: Case) -> list[Line]:
             off.append((record.number, "succeeded without a picture"))
         for artifact in record.artifacts:
             pictures += 1
-            expected.add(artifact["path"])
+            sidecar = artifact["path"].rpartition(".")[0] + ".json"
+            expected |= {artifact["path"], sidecar}
+            if sidecar not in case.evidence.files:
+                off.append((record.number, f"nothing stands beside {artifact['path']}"))
             if case.evidence.files.get(artifact["path"]) != (artifact["bytes"], artifact["sha256"]):
                 off.append((record.number, f"{artifact['path']} is not what was recorded"))
     more = Counter(path.rpartition(".")[2] for path in case.evidence.files.keys() - expected)

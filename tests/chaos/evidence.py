@@ -15,7 +15,7 @@ from celery.result import AsyncResult
 
 from orchestrator import Orchestrator
 from orchestrator.errors import BadReference
-from orchestrator.models import Secret, Spend
+from orchestrator.models import Secret, Spend, batch_name
 from orchestrator.signatures import read_reference
 from orchestrator.store.link import PREFIX
 from tests.chaos.places import PLACES
@@ -115,7 +115,7 @@ def read(client: Orchestrator, plan: Plan, simulator: str, keys: Sequence[Secret
     exchange, store = client.flow.exchange, client.flow.store
     accounts = list(exchange.accounts.values())
     tasks = requests.get(f"{simulator}/__tasks__", timeout=60).json()["tasks"]
-    batches = [lane[0] for lane in LANES]
+    batches = [batch_name(name, tenant) for name, tenant, _ in LANES]
     books = [store.spend.of_batch(batch) for batch in batches]
     rows = [row for name in exchange.providers for row in store.accounts.rows(name, client.flow.clock())]
     return Evidence(

@@ -180,6 +180,7 @@ def _strikes(dice: random.Random, storm: float, hard: bool) -> tuple[Strike, ...
         Strike(at, "stop", dice.choice(("worker", "worker-2")), dice.uniform(2, 5))
         for at in _moments(dice, (35 * rare, 60 * rare), storm)
     ]
+    strikes += [Strike(at, "kill", "collector") for at in _moments(dice, (30 * rare, 60 * rare), storm)]
     return tuple(sorted(strikes, key=lambda strike: strike.at))
 
 

@@ -60,6 +60,7 @@ def run(plan: Plan, pace: Pace, folder: Path, console: Console) -> Found:
         environ={**environment(), **secrets()},
         flower=False,
         workers=2,
+        collectors=1,
         simulator_arguments=simulator_arguments(plan.seed, seconds),
     )
     stack = Stack(folder / "run", options)

@@ -23,6 +23,8 @@ from orchestrator.provider import Provider, aspect_ratio, given, prompt_and_styl
 from orchestrator.providers.runway.parameters import DEFAULT_MODEL, RATIO_OF, RunwayParameters, completed
 
 VERSION = "2024-11-06"
+# "expire within 24-48 hours": https://docs.dev.runwayml.com/assets/outputs (read 2026-11)
+ARTIFACT_SECONDS = 24 * 3600.0
 DAILY_REST_SECONDS = 4 * 3600.0  # the cap rolls over 24 hours: some of it is back by then
 
 # github.com/runwayml/sdk-python 5.24.0, types/task_retrieve_response.py (read 2026-11); PROCESSING stands in
@@ -60,6 +62,7 @@ class Runway(Provider):
     calls_back = False
     signs = False
     artifact_hosts = (".cloudfront.net", ".runwayml.com")
+    artifact_seconds = ARTIFACT_SECONDS
     account_defaults = {"poll_seconds": 5}  # noqa: RUF012
     min_poll_seconds = 5.0  # the SDK's tasks.retrieve: "no more frequently than once every five seconds"
 

@@ -1,4 +1,4 @@
--- A batch as a whole: filled, over, stopped, forgotten. Part of every step, after slots.lua.
+-- A batch as a whole: filled, over, stopped, forgotten. Part of every step, after notices.lua.
 -- It is over once nobody fills it and all its jobs have ended. Its `over` is the moment; it has none while it goes on.
 -- Its due entry completes what nobody else does: a filling that was given up, an end of its records.
 
@@ -73,21 +73,24 @@ local function forgive_less(batch)
     'forgiven_ended', math.min(tonumber(known[2]), failed + number_of(known[4])))
 end
 
+-- Gives who is told of each of its jobs: a URL and a Celery signature; false for nobody.
 local function end_batch_if_over(batch, now)
   local known = redis.call('HMGET', batch_key(batch), 'total', 'succeeded', 'failed', 'cancelled', 'filling', 'over',
-    'paused', 'max_failures', 'max_failure_share')
+    'paused', 'max_failures', 'max_failure_share', 'notify_url', 'on_each', 'on_complete')
   local ended = number_of(known[2]) + number_of(known[3]) + number_of(known[4])
   if ended < number_of(known[1]) or number_of(known[5]) > now then
     if (known[8] or known[9]) and not known[7] and failures_of(batch) then pause_batch(batch, 'failures') end
-    return
+    return known[10], known[11]
   end
   local seconds = number_of(known[3]) > 0 and KEEP_DEAD or KEEP
   redis.call('ZADD', DUE, now + seconds, 'batch:' .. batch)
   if not known[6] then
     redis.call('HSET', batch_key(batch), 'over', now)
     if known[7] then resume_batch(batch) end
+    notice_batch(batch, now, {known[10], known[12]})
   end
   keep_batch(batch, seconds)
+  return known[10], known[11]
 end
 
 -- Somebody fills a batch, or goes on filling it: until they end it, or are not heard of, it is not over.

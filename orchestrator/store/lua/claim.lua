@@ -1,9 +1,9 @@
 -- Claims what is due by moving its time ahead, never by removing it. ARGV: now, limit, push_seconds,
 -- horizon_seconds: looks that become due so soon are claimed too, with the moment to make them
--- Gives {claimed, submits, finishes, attempts to look at, grants}
+-- Gives {claimed, submits, finishes, attempts to look at, grants, hosts that notices wait for: {host, senders}}
 local now, push = tonumber(ARGV[1]), tonumber(ARGV[3])
 local due = redis.call('ZRANGEBYSCORE', DUE, '-inf', now + tonumber(ARGV[4]), 'WITHSCORES', 'LIMIT', 0, ARGV[2])
-local submits, finishes, looks, grants, providers, claimed = {}, {}, {}, {}, {}, 0
+local submits, finishes, looks, grants, hosts, providers, claimed = {}, {}, {}, {}, {}, {}, 0
 
 -- No attempt is begun after a job's time: it fails by what it failed last, or was never begun.
 local function expire(id)
@@ -50,6 +50,9 @@ local function claim(kind, id, due_at)
     probe(provider, account, now)
     providers[provider] = true
   elseif kind == 'batch' then see_to_batch(id, now)
+  elseif kind == 'notices' then
+    local senders = claim_host(id, now)
+    if senders > 0 then hosts[#hosts + 1] = {id, senders} end
   elseif state == 'queued' then claim_queued(id)
   elseif state == 'submitted' then looks[#looks + 1] = {last_attempt(id), tostring(due_at)}
   elseif state == 'collecting' or state == 'cancelled' then finishes[#finishes + 1] = finish_due(id, now)
@@ -61,4 +64,4 @@ for i = 1, #due, 2 do
   claim(kind, id, tonumber(due[i + 1]))
 end
 fill_all(providers, now, grants)
-return {claimed, submits, finishes, looks, grants}
+return {claimed, submits, finishes, looks, grants, hosts}

@@ -4,6 +4,7 @@
 local P = 'orc:'
 local DUE, COUNTS, STATS, DEAD, PAUSED, WEIGHTS, UNCERTAIN = P .. 'due', P .. 'counts', P .. 'stats', P .. 'dead',
   P .. 'paused', P .. 'weights', P .. 'uncertain'
+local COLLECTING, STORAGE = P .. 'collecting', P .. 'storage'
 local PLACES_PER_PRIORITY = 2 ^ 40
 local LEASE_GRACE = 600          -- a lease outlives the deadline of its attempt by this
 local GRANT_PATIENCE = 15        -- a grant that nobody opened is sent again after this, then twice that, …

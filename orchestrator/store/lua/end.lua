@@ -1,13 +1,18 @@
 -- Ends a job that Celery has finished with. Safe to call twice.
 -- ARGV: job, now, state, result, reason
 local id, now = ARGV[1], tonumber(ARGV[2])
-local state = job_field(id, 'state')
+local job = redis.call('HMGET', job_key(id), 'state', 'collect_failures')
+local state = job[1]
 if state ~= 'collecting' and state ~= 'cancelled' then return 0 end
 redis.call('HDEL', job_key(id), 'finishing')
 if state == 'cancelled' then
   redis.call('HSET', job_key(id), 'finished', 1)
   redis.call('ZREM', DUE, 'job:' .. id)
   return 0
+end
+if job[2] then
+  redis.call('ZREM', COLLECTING, id)
+  if ARGV[3] == 'succeeded' then redis.call('DEL', STORAGE) end  -- it takes pictures again
 end
 if ARGV[3] == 'failed' and job_field(id, 'urls') ~= '' and job_field(id, 'saved') then
   -- A late success came while the failure was on its way: the job is finished once more, with its pictures.

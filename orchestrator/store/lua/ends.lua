@@ -15,15 +15,16 @@ local function keep_job(id, seconds)
 end
 
 local function announce_end(id, now)
-  local job = redis.call('HMGET', job_key(id), 'batch', 'state')
-  local batch = job[1]
+  local job = redis.call('HMGET', job_key(id), 'batch', 'state', 'notify_url')
+  local batch, of_batch, on_each = job[1], false, false
   redis.call('HSET', job_key(id), 'ended', now)
   redis.call('PUBLISH', P .. 'ended:' .. id, '1')
   if batch ~= '' then
     redis.call('HSET', job_key(id), 'end_entry', redis.call('XADD', P .. 'ended-in:' .. batch, '*', 'job', id))
     redis.call('HSET', batch_key(batch), 'ended', now)
-    end_batch_if_over(batch, now)
+    of_batch, on_each = end_batch_if_over(batch, now)
   end
+  notice_job(id, now, {job[3], of_batch, on_each})
   keep_job(id, job[2] == 'failed' and KEEP_DEAD or KEEP)
 end
 
@@ -45,7 +46,7 @@ local function to_finish(id, now, urls, provider, account)
   turn_to(id, provider)
   if job_field(id, 'ended') then begin_again(id) end
   redis.call('HSET', job_key(id), 'urls', urls, 'account', account)
-  redis.call('HDEL', job_key(id), 'late_urls', 'late_provider', 'late_account')
+  redis.call('HDEL', job_key(id), 'late_urls', 'late_provider', 'late_account', 'urls_die')
   if urls ~= '' then redis.call('HDEL', job_key(id), 'error', 'reason') end
   set_state(id, 'collecting')
   return finish_due(id, now)

@@ -1,7 +1,12 @@
--- A picture could not be kept: the finishing is let go until later. ARGV: job, due_at, reason
+-- A picture was not kept: the finishing is let go until later.
+-- ARGV: job, due_at, reason, when its URLs die, fresh URLs ('' for none), storage_seconds (nothing is begun for so
+--       long; 0: it was not the storage)
 local id = ARGV[1]
 if job_field(id, 'state') ~= 'collecting' then return 0 end
 redis.call('HDEL', job_key(id), 'finishing')
-redis.call('HSET', job_key(id), 'collect_error', ARGV[3])
+redis.call('HSET', job_key(id), 'collect_error', ARGV[3], 'urls_die', ARGV[4])
+if ARGV[5] ~= '' then redis.call('HSET', job_key(id), 'urls', ARGV[5]) end
+redis.call('ZADD', COLLECTING, ARGV[4], id)
 redis.call('ZADD', DUE, ARGV[2], 'job:' .. id)
+if ARGV[6] ~= '0' then redis.call('SET', STORAGE, ARGV[3], 'EX', ARGV[6]) end
 return redis.call('HINCRBY', job_key(id), 'collect_failures', 1)

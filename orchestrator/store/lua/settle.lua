@@ -24,7 +24,7 @@ if held[1] == 'closed' then
   end
   if verdict ~= 'succeeded' or held[5] == 'succeeded' then return {'duplicate', false, {}} end
   -- A success after the attempt was given up: it is paid for, so it is offered to the job.
-  redis.call('HSET', attempt_key(attempt), 'verdict', 'succeeded')
+  redis.call('HSET', attempt_key(attempt), 'verdict', 'succeeded', 'told', now)
   spend(attempt, 'confirmed')
   count(provider, 'late')
   if state == 'queued' then

@@ -132,6 +132,8 @@ local function fill(provider, now, grants)
       able[#able + 1] = {name = account, used = used, limit = limit, worth = worth}
     end
   end
+  -- What cannot be kept is not begun. The ticker fills once it can be.
+  if #able > 0 and redis.call('EXISTS', STORAGE) == 1 then return end
   while #able > 0 do
     local place, least = 1, able[1]
     for i = 2, #able do

@@ -1,0 +1,137 @@
+"""The command that takes a file of requests to a file of outcomes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from orchestrator.cli.plainly import json_option, pairs, with_orchestrator
+from orchestrator.errors import BadFile
+from orchestrator.views.printing import counted, print_json, span
+
+if TYPE_CHECKING:
+    from orchestrator.client import Orchestrator
+    from orchestrator.files import Plan, Summary
+    from orchestrator.files.display import Display
+
+FILE_IS_BAD = 2
+
+
+@click.command()
+@click.argument("file", metavar="FILE|-")
+@click.option("--provider", "providers", multiple=True, required=True, help="Of several, any will do.")
+@click.option("--out", metavar="FILE|-", help="Where the outcomes go: .jsonl, .csv or .parquet.")
+@click.option("--batch", default="", help="Name of the batch.  [default: the file's, without its suffix]")
+@click.option("--tenant", default="", help="Whose batches share one part of the slots.")
+@click.option("--priority", type=click.IntRange(0, 9), help="9 goes first, within the batch.")
+@click.option("--weight", type=float, help="How many times the share of another batch it gets.")
+@click.option("--max-spend", type=float, help="What the batch may cost; before more, it is paused.")
+@click.option("--max-attempts", type=int, help="Failures a job may have, where not as its account says.")
+@click.option("--expires", type=float, metavar="SECONDS", help="No attempt is begun after so long.")
+@click.option("--set", "shared", multiple=True, metavar="KEY=VALUE", help="A parameter of all records.")
+@click.option("--format", "format_", type=click.Choice(("jsonl", "csv", "parquet")), help="Of FILE.")
+@click.option("--retry-failed", is_flag=True, help="What failed before runs again; its outcome is replaced.")
+@click.option("--wait-paused", is_flag=True, help="Go on waiting while the batch is paused.")
+@click.option("--check", "only_check", is_flag=True, help="Check the file, say what it would take, and stop.")
+@click.option("--errors", type=click.Path(path_type=Path, dir_okay=False), help="Write all faults here.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@json_option
+@with_orchestrator
+def run(
+    orchestrator: Orchestrator, file: str, providers: tuple[str, ...], out: str | None, batch: str,
+    tenant: str, weight: float | None, max_spend: float | None, shared: tuple[str, ...], format_: str | None,
+    retry_failed: bool, wait_paused: bool, only_check: bool, errors: Path | None, quiet: bool, as_json: bool,
+    **options: Any,
+) -> None:  # fmt: skip
+    """Generate what a file asks for: a job a record, one outcome each in --out, as they end.
+
+    FILE is JSONL, CSV or Parquet; `-` is standard input. A record has the provider's parameters, and may have
+    a custom_id (else its number) and a priority. Everything is checked before anything is begun. Interrupted,
+    by whatever, and run again the same, it goes on where it was, and pays for nothing twice.
+
+    Exits with 0 where every job succeeded, with 1 where not, with 2 where the file cannot be taken.
+    """
+    from orchestrator import files
+
+    if out is None and not only_check:
+        raise click.UsageError("where do the outcomes go? Say --out FILE, or --check")
+    if out == "-" and as_json:
+        raise click.UsageError("--json and --out - would both write to standard output")
+    display = _display(orchestrator, quiet or as_json)
+    try:
+        source = files.Source(
+            file, list(providers), batch, tenant, _shared(orchestrator, providers, shared),
+            {name: value for name, value in options.items() if value is not None}, errors, format_ or "",
+        )  # fmt: skip
+        if only_check:
+            return _show_plan(files.check_file(orchestrator, source, display), as_json)
+        summary = files.run(
+            orchestrator, source, str(out), weight=weight, max_spend=max_spend, retry_failed=retry_failed,
+            wait_while_paused=wait_paused, display=display,
+        )  # fmt: skip
+    except BadFile as error:
+        display.close()
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(FILE_IS_BAD) from None
+    except KeyboardInterrupt:
+        display.close()  # what is said next stands below it
+        click.echo("\ninterrupted: what was enqueued goes on; run the same again to write the rest", err=True)
+        raise
+    finally:
+        display.close()
+    _show_summary(summary, as_json, quiet)
+    if not summary.all_succeeded:
+        raise SystemExit(1)
+
+
+def _display(orchestrator: Orchestrator, quiet: bool) -> Display:
+    from orchestrator.views.progress import Progress, Quiet
+
+    console = Console(stderr=True, markup=False, highlight=False)
+    return Quiet() if quiet else Progress(orchestrator.insight, console)
+
+
+def _shared(
+    orchestrator: Orchestrator, providers: tuple[str, ...], shared: tuple[str, ...]
+) -> dict[str, Any]:
+    from orchestrator.files.source import declared
+    from orchestrator.schemas import typed
+
+    return typed(pairs(shared), declared(orchestrator.flow.exchange, list(providers)))
+
+
+def _show_plan(plan: Plan, as_json: bool) -> None:
+    if as_json:
+        return print_json(asdict(plan))
+    click.echo(f"{plan.batch}: {counted(plan.jobs, 'job')}, all of them well")
+    click.echo(f"cost {plan.cost:g} at most, where each takes one generation")
+    lasts = "nobody can say how long" if plan.seconds is None else f"about {span(plan.seconds)}"
+    click.echo(f"{lasts}, by {plan.slots:.4g} slots as they are now")
+
+
+def _show_summary(summary: Summary, as_json: bool, quiet: bool) -> None:
+    from orchestrator.files.running import how_to_go_on
+
+    if as_json:
+        print_json(asdict(summary) | {"is_sound": summary.is_sound})
+    elif not quiet:
+        told = [f"{count} {word}" for word, count in summary.counts.items()]
+        left = f", {summary.unfinished} not over" if summary.unfinished else ""
+        where = "" if summary.out == "-" else f" in {summary.out}"
+        click.echo(
+            f"{summary.batch}: {summary.accepted} accepted = {' + '.join(told)}{left}{where}; "
+            f"cost {summary.cost:g} at most, {span(summary.seconds)}",
+            err=True,
+        )
+    if summary.paused and quiet:
+        click.echo(how_to_go_on(summary.batch, summary.paused), err=True)
+    if not summary.is_sound:
+        click.echo(
+            f"THE OUTCOMES DO NOT ADD UP: {summary.accepted} were accepted, {sum(summary.counts.values())} "
+            f"are in {summary.out}. Run the same again; if it stays so, please report it.",
+            err=True,
+        )

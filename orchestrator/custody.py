@@ -1,0 +1,96 @@
+"""Pictures on their way from the provider to the place they are kept in: collected, later again, given up.
+
+Nothing here generates. What cannot be kept for now stays `collecting` for as long as its URL lives.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from orchestrator import retry
+from orchestrator.errors import CollectFailed, JobFailed, NotFound, StorageFailed, StoreUnavailable
+from orchestrator.exchange import told_at
+from orchestrator.models import Artifact, Job
+
+if TYPE_CHECKING:
+    from orchestrator.exchange import Exchange
+    from orchestrator.store import Store
+
+HOLD_SECONDS = 10.0  # the lease of a finish is made longer this often
+
+logger = logging.getLogger("orchestrator")
+
+
+@dataclass(frozen=True)
+class Custody:
+    """Every verb is safe to call twice, from any number of processes."""
+
+    store: Store
+    exchange: Exchange
+    clock: Callable[[], float]  # unix seconds
+    dice: Callable[[], float]  # uniform in [0, 1)
+
+    def collect(self, job: Job) -> list[Artifact] | None:
+        """A job's pictures, kept; None where that has to wait.
+
+        Raises: JobFailed where it is given up.
+        """
+        attempts = cache(lambda: self.store.attempts(job))
+        try:
+            return self.exchange.collect(job, attempts, self._holding(job))
+        except CollectFailed as error:
+            self._later(job, error, attempts())
+            return None
+
+    def refresh(self, job_id: str) -> tuple[str, ...]:
+        """Ask the provider what a job's pictures are called now, and collect those that are not kept by that.
+
+        Raises: NotFound, Broken, CollectFailed.
+        """
+        job = self.store.job(job_id)
+        if not job.artifact_urls:
+            raise NotFound(f"job {job_id} is {job.state}, and no picture of it is known")
+        attempts = self.store.attempts(job)
+        urls = self.exchange.fresh_urls(job, attempts)
+        now = self.clock()
+        dies_at = self.exchange.artifacts_die_at(job, urls, now)
+        self.store.collecting.renew(job_id, urls, dies_at, now)
+        return urls
+
+    def _holding(self, job: Job) -> Callable[[], None]:
+        """To be called now and then, so that a finish that takes long is not begun by another beside it."""
+        held_at = self.clock()
+
+        def hold() -> None:
+            nonlocal held_at
+            now = self.clock()
+            if now < held_at + HOLD_SECONDS:
+                return
+            held_at = now
+            try:
+                self.store.collecting.hold(job.id, now)
+            except StoreUnavailable:
+                logger.warning("collect.not_held job=%s", job.id)
+
+        return hold
+
+    def _later(self, job: Job, error: CollectFailed, attempts: Sequence[Mapping[str, str]]) -> None:
+        now, urls = self.clock(), error.fresh_urls
+        if urls or not job.artifacts_die_at:
+            known_since = now if urls else told_at(job, attempts)
+            dies_at = self.exchange.artifacts_die_at(job, urls or job.artifact_urls, known_since)
+        else:
+            dies_at = job.artifacts_die_at
+        seconds = retry.collect_again_seconds(error, job.collect_failures, dies_at - now, self.dice())
+        if seconds is None:
+            raise JobFailed(f"{job.provider} made the pictures, but they were not kept: {error}") from error
+        closes = isinstance(error, StorageFailed) and error.wide
+        self.store.collecting.later(
+            job.id, now + seconds, str(error), dies_at,
+            urls=urls, storage_seconds=retry.STORAGE_GATE_SECONDS if closes else 0,
+        )  # fmt: skip
+        logger.info("job.collect_postponed job=%s seconds=%.1f error=%s", job.id, seconds, error)

@@ -1,0 +1,164 @@
+"""From a file of requests to a file of outcomes: check, enqueue, write. Interrupted, it can go on."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import BadFile, Invalid
+from orchestrator.files.checking import Asked, Faults, check
+from orchestrator.files.display import Display
+from orchestrator.files.formats import STANDARD
+from orchestrator.files.outcomes import Outcomes, StandardOutput, Tally
+from orchestrator.files.reading import records
+from orchestrator.files.running import Running, keep_latest, take_up
+from orchestrator.files.source import Source, declared
+from orchestrator.files.spool import Spool
+from orchestrator.models import State
+from orchestrator.schemas import JobOptions
+from orchestrator.schemas import check as check_schema
+from orchestrator.views.progress import Quiet
+
+if TYPE_CHECKING:
+    from orchestrator.client import Orchestrator
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a file asks for."""
+
+    batch: str
+    jobs: int
+    cost: float  # of one generation each, at the dearest account
+    slots: float  # that would serve them now
+    seconds: float | None  # about; None: nothing was measured yet, or nobody takes work
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of a file. `unfinished`: of which no end is written."""
+
+    batch: str
+    out: str
+    accepted: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    unfinished: int
+    cost: float  # at most
+    seconds: float  # of this run
+    paused: str  # why the batch is; empty: it is not
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Outcomes by state."""
+        return {"succeeded": self.succeeded, "failed": self.failed, "cancelled": self.cancelled}
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether there is exactly one outcome of each job that was accepted."""
+        return bool(self.unfinished) or self.accepted == sum(self.counts.values())
+
+    @property
+    def all_succeeded(self) -> bool:
+        return self.is_sound and self.accepted == self.succeeded
+
+
+def check_file(orchestrator: Orchestrator, source: Source, display: Display | None = None) -> Plan:
+    """Read and check everything, and say what it would take. Raises: BadFile with the faults."""
+    with _checked(orchestrator, source, display or Quiet()) as (spool, _):
+        told = orchestrator.insight.estimate(source.providers, spool.total)
+        return Plan(source.full_name, spool.total, told.cost, told.slots, told.seconds)
+
+
+def run(
+    orchestrator: Orchestrator,
+    source: Source,
+    out: str | PathLike[str],
+    *,
+    weight: float | None = None,
+    max_spend: float | None = None,
+    retry_failed: bool = False,
+    wait_while_paused: bool = False,
+    display: Display | None = None,
+) -> Summary:
+    """Generate what a file asks for; write one outcome of each to `out`, as they end.
+
+    Safe to call again with the same arguments, whatever ended it before: it goes on where it was. `out`: `-`
+    is standard output. `weight`, `max_spend`: as for `enqueue_many`. `retry_failed`: what failed before runs
+    again, and its new outcome takes the place of the old. It returns early where the batch is paused and
+    nothing is in flight, unless it is to wait.
+    Raises: BadFile with the faults, before anything is enqueued; StoreUnavailable once Redis is away for
+    300 s.
+    """
+    shown, began = display or Quiet(), time.monotonic()
+    path = fspath(out)
+    if path != STANDARD and _is_same(path, source.path):
+        raise BadFile(f"{path}: the outcomes would overwrite the requests: name another --out")
+    with (
+        StandardOutput() if path == STANDARD else Outcomes(path) as outcomes,
+        _checked(orchestrator, source, shown) as (spool, faults),
+    ):
+        take_up(spool, outcomes, faults)
+        one = Running(
+            orchestrator.flow, orchestrator.operations, spool, outcomes, source.full_name, wait_while_paused,
+            shown.look, shown.say,
+        )  # fmt: skip
+        one.refuse_changes(faults)
+        orchestrator.operations.prepare(one.batch, source.tenant, weight, max_spend)
+        shown.running(one.batch, spool.total)
+        one.take_all_that_ended()  # first: what has expired since must not be made again
+        one.reopen(retry_failed)
+        one.fill()
+        one.wait()
+        keep_latest(spool, outcomes)
+        tally = outcomes.tally()
+        if not spool.open:
+            outcomes.finish()
+        return _summary(one, tally, time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def _checked(orchestrator: Orchestrator, source: Source, display: Display) -> Iterator[tuple[Spool, Faults]]:
+    """The jobs of a file, none of them with a fault. Raises: BadFile."""
+    exchange = orchestrator.flow.exchange
+    types = declared(exchange, source.providers)
+    asked = Asked(
+        source.providers,
+        source.parameters,
+        {**source.options, "batch": source.name, "tenant": source.tenant},
+    )
+    try:
+        check_schema(JobOptions, asked.options, "batch, or what is said of all its jobs")
+    except Invalid as error:
+        raise BadFile(str(error)) from None
+    kind = source.kind
+    with Spool() as spool, contextlib.closing(Faults(source.errors)) as faults:
+        texts = types if kind.name == "csv" else None
+        found = records(source.path, kind)
+        check(exchange, asked, found, texts, spool, faults, orchestrator.flow.clock(), display.checking)
+        if faults.count:
+            raise faults.told(source.path, f"of {faults.records} records cannot be sent")
+        if not spool.total:
+            raise BadFile(f"{source.path}: there is nothing in it: each record is one job")
+        yield spool, faults
+
+
+def _summary(one: Running, tally: Tally, seconds: float) -> Summary:
+    return Summary(
+        batch=one.batch, out=one.outcomes.written_to, accepted=one.spool.total,
+        **{state.value: tally.counts[state.value] for state in State if state.ended},
+        unfinished=one.spool.open, cost=round(tally.cost, 6), seconds=round(seconds, 3), paused=one.paused,
+    )  # fmt: skip
+
+
+def _is_same(one: str, other: str) -> bool:
+    try:
+        return Path(one).samefile(other)
+    except OSError:
+        return False

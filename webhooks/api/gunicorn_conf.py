@@ -1,0 +1,10 @@
+"""How the API stands on the network: as the receiver does, on a port of its own.
+
+`gunicorn -c python:webhooks.api.gunicorn_conf`. gevent's worker again: who waits for a job, or uploads
+slowly, holds a greenlet and no thread; what computes for long gives way now and then (`uploads.breather`).
+"""
+
+from webhooks.gunicorn_conf import *  # noqa: F403
+
+wsgi_app = "webhooks.api.wsgi:app"
+bind = "127.0.0.1:8001"

@@ -1,0 +1,29 @@
+"""How an app of ours starts under gunicorn: what it logs, and what ends it before it serves."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+
+from flask import Flask
+
+from orchestrator.build import Built
+from orchestrator.errors import ConfigurationError, StoreUnavailable
+from orchestrator.start import PATIENCE_SECONDS, started
+from webhooks.logs import Redacting, Sparing
+
+
+def served(make: Callable[[Built], Flask]) -> Flask:
+    """The app that is made of what is built. Ends the process, in a sentence, where it must not start."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.filters[:] = [Redacting(), Sparing()]
+    try:
+        return make(started(PATIENCE_SECONDS))
+    except (ConfigurationError, StoreUnavailable) as error:
+        print(f"orchestrator: {error}", file=sys.stderr)
+        raise SystemExit(
+            3
+        ) from None  # gunicorn: APP_LOAD_ERROR is 4, WORKER_BOOT_ERROR 3: both end the master
