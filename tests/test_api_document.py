@@ -87,6 +87,15 @@ def test_the_document_is_written_without_redis_or_settings() -> None:
     assert json.loads(told.stdout) == document()
 
 
+def test_every_option_says_what_it_means() -> None:
+    told = document()
+    options = told["components"]["schemas"]["JobRequest"]["properties"]
+    assert all("description" in options[name] for name in options if name not in ("provider", "parameters"))
+    query = {each["name"]: each for each in told["paths"]["/batches"]["post"]["parameters"]}
+    assert all("description" in {**each, **each["schema"]} for each in query.values())
+    assert query["max_spend"]["schema"]["exclusiveMinimum"] == 0
+
+
 @pytest.mark.parametrize("name", sorted(registry()))
 def test_what_a_provider_takes_is_told_whole(name: str) -> None:
     told = json_schema(registry()[name].schema)

@@ -232,6 +232,23 @@ def test_a_batch_of_wrong_words_is_refused_before_its_body_is_read(query, api):
     assert api.ask("GET", "/batches/x").status_code == 404
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["x", "http://127.0.0.1/x", "http://redis:6379/", "ftp://example.org", "https://a:b@example.org/x",
+     '{"task": "orchestrator.generate", "args": []}', "https://example.org/ok"],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["notify_url", "on_each", "on_complete"])
+def test_nobody_is_told_where_it_can_never_work_or_is_forbidden(name, url, api):
+    """No secret to sign with is known here: not even what is right is taken."""
+    lines, query = {"Content-Type": "application/x-ndjson"}, {"name": "told", "provider": FRAMES, name: url}
+    answer = api.ask("POST", "/batches", params=query, data=line(), headers=lines)
+    assert refused(answer, 422)["errors"][0]["place"] == name
+    assert api.ask("GET", "/batches/told").status_code == 404
+    if name == "notify_url":
+        told = refused(api.ask("POST", "/jobs", json={**GOOD, name: url, "priority": 10}), 422)
+        assert {each["place"] for each in told["errors"]} == {name, "priority"}
+
+
 def line(**values: Any) -> bytes:
     return json.dumps({"text_prompt": "a", **values}).encode()
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import requests
@@ -28,7 +30,12 @@ QUICKLY = ("--scale", "0.1", "--seconds", "1")
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
-    secrets = {**SECRETS, "ORCHESTRATOR_API_KEYS": KEYS}
+    secrets = {
+        **SECRETS,
+        "ORCHESTRATOR_API_KEYS": KEYS,
+        "ORCHESTRATOR_NOTIFY_SECRET": "whsec_" + base64.b64encode(b"x" * 32).decode(),
+        "ORCHESTRATOR_NOTIFY_HOSTS": "127.0.0.1",
+    }
     with stack_in(
         folder, lambda url: accounts(url, one=10, two=10), secrets, simulator_arguments=QUICKLY
     ) as made:
@@ -105,6 +112,30 @@ def test_a_full_queue_takes_what_it_can_and_says_when_to_come_again(stack, orche
         assert {api.ask("POST", "/jobs", json=job).status_code for _ in range(51)} == {201, 429}
     assert api_of(stack).ask("DELETE", "/batches/full").json()["is_over"]
     orchestrator.operations.resume("provider", FRAMES)
+
+
+class Listener(BaseHTTPRequestHandler):
+    told: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        self.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+def test_who_is_to_be_told_is_told_of_jobs_and_of_their_batch(stack):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url, api = f"http://127.0.0.1:{server.server_port}/told", api_of(stack)
+        assert api.upload(body(2), name="told", provider=FRAMES, notify_url=url).status_code == 201
+        job = {"provider": FRAMES, "parameters": {"text_prompt": "a fox"}, "notify_url": url}
+        alone = api.ask("POST", "/jobs", json=job)
+        assert alone.status_code == 201 and "127.0.0.1" not in alone.text
+        eventually(lambda: len({json.dumps(each, sort_keys=True) for each in Listener.told}) >= 4)
+        server.shutdown()
+    assert {each["type"] for each in Listener.told} == {"job.succeeded", "batch.completed"}
 
 
 def test_without_redis_it_says_when_to_come_again_and_goes_on_once_it_is_back(stack, api):

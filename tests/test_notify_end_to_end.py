@@ -266,7 +266,7 @@ def test_dead_notices_are_purged(orchestrator, receiver, run):
     job = orchestrator.enqueue(FRAMES, *prompts(1), notify_url=where.url)
     notice = notice_of(orchestrator, job.id, "dead")
     assert notice.id in run("notices", "list", "--dead")
-    assert run("notices", "purge", notice.id) == "1 notice purged\n"
+    assert run("notices", "purge", notice.id, "--json") == {"purged": 1}
     assert run("notices", "list", "--job", job.id, "--json")["count"] == 0
 
 

@@ -11,7 +11,7 @@ from orchestrator.cli.plainly import Command, all_option, json_option, which_of_
 from orchestrator.errors import NotFound
 from orchestrator.outbox import Chosen
 from orchestrator.views.notices import show_notice, show_notices
-from orchestrator.views.printing import counted
+from orchestrator.views.printing import counted, tell
 
 if TYPE_CHECKING:
     from orchestrator.client import Orchestrator
@@ -64,21 +64,25 @@ def show(orchestrator: Orchestrator, notice_id: str, as_json: bool) -> None:
 @notices.command()
 @filtered
 @all_option
+@json_option
 @with_orchestrator
-def replay(orchestrator: Orchestrator, everything: bool, **filters: Any) -> None:
+def replay(orchestrator: Orchestrator, everything: bool, as_json: bool, **filters: Any) -> None:
     """Send dead notices again, under their ids, for another day."""
     which_of_them(everything, filters)
-    click.echo(f"{counted(orchestrator.outbox.replay(_chosen(orchestrator, filters)), 'notice')} replayed")
+    count = orchestrator.outbox.replay(_chosen(orchestrator, filters))
+    tell(as_json, {"replayed": count}, f"{counted(count, 'notice')} replayed")
 
 
 @notices.command()
 @filtered
 @all_option
+@json_option
 @with_orchestrator
-def purge(orchestrator: Orchestrator, everything: bool, **filters: Any) -> None:
+def purge(orchestrator: Orchestrator, everything: bool, as_json: bool, **filters: Any) -> None:
     """Forget dead notices: they are never delivered."""
     which_of_them(everything, filters)
-    click.echo(f"{counted(orchestrator.outbox.purge(_chosen(orchestrator, filters)), 'notice')} purged")
+    count = orchestrator.outbox.purge(_chosen(orchestrator, filters))
+    tell(as_json, {"purged": count}, f"{counted(count, 'notice')} purged")
 
 
 def _chosen(orchestrator: Orchestrator, told: dict[str, Any]) -> Chosen:

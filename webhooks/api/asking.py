@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from marshmallow import RAISE
 from webargs.flaskparser import FlaskParser
 
 from orchestrator.client import Orchestrator
-from orchestrator.errors import Unsupported
+from orchestrator.errors import Invalid, Unsupported
 from orchestrator.intake import known_provider
 from orchestrator.models import batch_name
 from webhooks.api.keys import require_key
@@ -86,6 +86,18 @@ def provider_faults(names: Sequence[Any]) -> list[Fault]:
                 faults.append(("provider", f"there is no account of {name} here: GET /providers tells which"))
         except Unsupported as error:
             faults.append(("provider", str(error)))
+    return faults
+
+
+def notice_faults(urls: Mapping[str, Any]) -> list[Fault]:
+    """What is wrong with whom is to be told; what is no text is told elsewhere."""
+    faults: list[Fault] = []
+    for name, url in urls.items():
+        try:
+            if url and isinstance(url, str):
+                orchestrator().flow.notify_rules.check(name, url)
+        except Invalid as error:
+            faults.append((name, str(error)))
     return faults
 
 

@@ -16,10 +16,19 @@ from orchestrator.files.spool import Line
 from orchestrator.models import Job, State
 from orchestrator.schemas import moment
 from orchestrator.store.link import WAIT_SLICE_SECONDS
-from webhooks.api.asking import HEADER, Door, Seats, full_name, orchestrator, provider_faults, tenant
+from webhooks.api.asking import (
+    HEADER,
+    Door,
+    Seats,
+    full_name,
+    notice_faults,
+    orchestrator,
+    provider_faults,
+    tenant,
+)
 from webhooks.api.jobs import waiters
 from webhooks.api.problems import SEAT_SECONDS, Problem, in_a_while, invalid
-from webhooks.api.shapes import BatchQuery, BatchShown, OutcomeShown, OutcomesQuery, UploadShown
+from webhooks.api.shapes import NOTICES, BatchQuery, BatchShown, OutcomeShown, OutcomesQuery, UploadShown
 from webhooks.api.uploads import Upload, take
 
 JSON_LINES = "application/x-ndjson"
@@ -53,14 +62,15 @@ def enqueue(query: dict[str, Any]) -> Any:
         raise Problem(415, f"the body must be lines of JSON: send it as `Content-Type: {JSON_LINES}`")
     name, max_spend = query.pop("name"), query.pop("max_spend", None)
     providers = query.pop("provider")
-    if faults := provider_faults(providers):
+    notices = {each: url for each in NOTICES if (url := query.pop(each, ""))}
+    if faults := provider_faults(providers) + notice_faults(notices):
         raise invalid(faults)
     said = {option: value for option, value in query.items() if value is not None}
     asked = Asked(providers, {}, {**said, "batch": name, "tenant": tenant()})
     with uploaders.taken() as may_upload:
         if not may_upload:
             raise in_a_while(429, f"{UPLOADS} uploads are on their way: send it again", SEAT_SECONDS)
-        lines, added = take(orchestrator(), Upload(full_name(name), tenant(), asked, max_spend))
+        lines, added = take(orchestrator(), Upload(full_name(name), tenant(), asked, max_spend, notices))
     told = {"name": name, "lines": lines, "enqueued": added}
     return told, 201 if added else 200, {"Location": f"/batches/{quote(name)}"}
 

@@ -10,6 +10,8 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema, fields, validate
 
+from orchestrator.schemas import JobOptions
+
 OPENAPI = "3.1.0"  # its schemas are JSON Schema, draft 2020-12
 SHOWN = "Shown"  # ends the names of schemas of answers here, and not in the document
 
@@ -18,6 +20,15 @@ INFO = (
     "enqueued by keys of its name, and nothing else. Every refusal is an `application/problem+json` of RFC "
     "9457."
 )
+OPTIONS = {
+    "batch": "Its jobs wait, are counted and are cancelled together. Yours alone.",
+    "priority": "9 goes first, within its batch.",
+    "max_attempts": "Failures a job may have; null: as its account says.",
+    "expires": "Seconds after which no attempt is begun.",
+    "even_if_moderated": "Sent although moderation refused it before.",
+    "custom_id": "What you call the job, within its batch: asked for again by this name, it is the same job.",
+    "notify_url": "A URL that is told of the end (Standard Webhooks).",
+}
 CONFIGURATION = {
     "API_TITLE": "orchestrator",
     "API_VERSION": "1",
@@ -32,8 +43,9 @@ def plugin() -> MarshmallowPlugin:
 
 
 def make_exact(converter: OpenAPIConverter) -> None:
-    """Marshmallow's patterns are Python's, and its ranges may leave their ends out."""
+    """Patterns are Python's, ranges may leave their ends out, and options say what they mean."""
     converter.add_attribute_function(_exact)
+    converter.add_attribute_function(_described)
 
 
 @cache
@@ -61,3 +73,8 @@ def _exact(_: OpenAPIConverter, field: fields.Field[Any], ret: dict[str, Any], *
             ret.pop("minimum", None)
             found["exclusiveMinimum"] = each.min
     return found
+
+
+def _described(_: OpenAPIConverter, field: fields.Field[Any], **__: Any) -> dict[str, str]:
+    is_option = isinstance(field.parent, JobOptions) and "description" not in field.metadata
+    return {"description": OPTIONS[field.name]} if is_option and field.name in OPTIONS else {}

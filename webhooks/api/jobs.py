@@ -13,7 +13,16 @@ from orchestrator.files.reading import json_object
 from orchestrator.intake import new_job
 from orchestrator.models import Job, NewJob, State
 from orchestrator.schemas import faults_by_field, shown
-from webhooks.api.asking import HEADER, Door, Seats, orchestrator, own_name, provider_faults, tenant
+from webhooks.api.asking import (
+    HEADER,
+    Door,
+    Seats,
+    notice_faults,
+    orchestrator,
+    own_name,
+    provider_faults,
+    tenant,
+)
 from webhooks.api.problems import Fault, Problem, invalid
 from webhooks.api.shapes import JobHeaders, JobRequest, JobShown, WaitQuery, unquoted
 from webhooks.bodies import whole_body
@@ -99,6 +108,7 @@ def _asked(body: Mapping[str, Any], idempotency_key: str) -> NewJob:
     faults = _faults(body)
     if idempotency_key and body.get("custom_id"):
         faults.append(("Idempotency-Key", "a custom_id is a key itself: leave one of them out"))
+    faults += notice_faults({"notify_url": body.get("notify_url")})
     if "provider" in body:
         faults += provider_faults(wanted if isinstance(wanted, list) else [wanted])
     if not {"provider", "parameters"} & {place for place, _ in faults}:

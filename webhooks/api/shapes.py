@@ -20,6 +20,7 @@ PROVIDERS = sorted(registry())
 PORTABLE = "portable"  # request, as the document calls it
 STATES = [state.value for state in State]
 MOMENT = {"format": "date-time"}
+NOTICES = ("notify_url", "on_each", "on_complete")  # of a batch
 
 
 def _reference(name: str) -> dict[str, str]:
@@ -28,6 +29,10 @@ def _reference(name: str) -> dict[str, str]:
 
 def _may_be_none(field: type[fields.Field[Any]], **metadata: Any) -> fields.Field[Any]:
     return field(required=True, allow_none=True, metadata=metadata)
+
+
+def _told(what: str) -> fields.String:
+    return fields.String(metadata={"description": f"A URL that is told of {what} (Standard Webhooks)."})
 
 
 # --- sent ------------------------------------------------------------------------------------------------
@@ -108,6 +113,10 @@ class BatchQuery(JobOptions):
         validate=validate.Range(0, min_inclusive=False),
         metadata={"description": "What the whole batch may cost; before more, it is paused."},
     )
+
+    notify_url = _told("the end of each job, and of the batch")
+    on_each = _told("the end of each job")
+    on_complete = _told("the end of the batch")
 
     @pre_load
     def _of_texts(self, texts: Mapping[str, str], **_: Any) -> dict[str, Any]:

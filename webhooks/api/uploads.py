@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from flask import request
@@ -38,6 +38,7 @@ class Upload:
     tenant: str
     asked: Asked
     max_spend: float | None
+    notices: Mapping[str, str]  # who is told, as `notices.tell_of` takes them
 
 
 def take(orchestrator: Orchestrator, upload: Upload) -> tuple[int, int]:
@@ -52,6 +53,8 @@ def take(orchestrator: Orchestrator, upload: Upload) -> tuple[int, int]:
             raise invalid([("body", "there is nothing in it: each line is one job")])
         _refuse_changes(orchestrator, spool, faults)
         orchestrator.operations.prepare(upload.batch, upload.tenant, None, upload.max_spend)
+        if upload.notices:
+            flow.store.notices.tell_of(upload.batch, upload.notices)
         return spool.total, _enqueue(orchestrator, spool)
 
 
