@@ -402,7 +402,9 @@ class Jobs:
             if patience <= 0:
                 raise TimeoutError(f"batch {batch!r} was not over after {timeout} seconds")
             ids, last = self.ended_after(batch, last, patience)
-            yield from ids or ("",)
+            yield from ids
+            if not ids and _patience(give_up_at) > 0:
+                yield ""
 
     def ended_after(self, batch: str, last: str, patience: float) -> tuple[list[str], str]:
         """Ids of some of the batch's jobs that ended after `last`, and the next `last`.
