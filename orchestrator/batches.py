@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import BatchGoesOn, Invalid, NotFound, OrchestratorError, StoreUnavailable
+from orchestrator.intake import targets
 from orchestrator.models import Artifact, Job
 from orchestrator.operations import Filter, Operations
 from orchestrator.schemas import JobOptions, check
@@ -36,6 +37,19 @@ class Purged:
 
     jobs: int
     pictures: int
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is said of a batch as a whole; None, or '': as it is."""
+
+    weight: float | None = None  # how many times the share of another it gets, or its tenant
+    max_spend: float | None = None  # what it may cost, in its accounts' prices; before more, it is paused
+    max_failures: int | None = None  # of its jobs; then it is paused
+    max_failure_share: float | None = None  # the same, of at least 20 that ended
+    notify_url: str = ""  # is told of the end of each job, and of the batch
+    on_each: Any = None  # a Celery signature, or a URL, that is told of the end of each job
+    on_complete: Any = None  # … and of the batch
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,23 @@ class Batches:
             is_done.set()
             renewing.join()  # a renewal under way must not come after the end
         store.end_filling(batch, name, clock())
+
+    def agree(self, batch: str, tenant: str, terms: Terms) -> None:
+        """Take the terms of a batch, before it is filled. Raises: Invalid."""
+        told = targets(
+            self.flow.notify_rules,
+            notify_url=terms.notify_url,
+            on_each=terms.on_each,
+            on_complete=terms.on_complete,
+        )
+        if terms.weight is not None:
+            self.operations.weigh("tenant" if tenant else "batch", tenant or batch, terms.weight)
+        if terms.max_spend is not None:
+            self.operations.cap(batch, terms.max_spend)
+        if terms.max_failures is not None or terms.max_failure_share is not None:
+            self.limit(batch, terms.max_failures, terms.max_failure_share)
+        if told:
+            self.flow.store.notices.tell_of(batch, told, self.flow.clock())
 
     def limit(self, batch: str, max_failures: int | None, max_failure_share: float | None) -> None:
         """Stop a batch once so many of its jobs have failed, or such a share of at least 20 that ended.

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from typing import Any
 
-from orchestrator.batches import Batches
+from orchestrator.batches import Batches, Terms
 from orchestrator.build import Built, build, read_settings
 from orchestrator.errors import Invalid, ProviderError
 from orchestrator.flow import Flow
 from orchestrator.handles import Batch, Job, Result
 from orchestrator.insight import Insight
-from orchestrator.intake import known_provider, new_job, targets
+from orchestrator.intake import known_provider, new_job
 from orchestrator.models import NewJob, batch_name
 from orchestrator.operations import Operations
 from orchestrator.outbox import Outbox
@@ -98,9 +98,7 @@ class Orchestrator:
             known_provider(self.flow.exchange, name)
         if options.get("idempotency_key"):
             raise Invalid("idempotency_key: it names one job; give many of them `custom_ids`")
-        told = targets(
-            self.flow.notify_rules, notify_url=notify_url, on_each=on_each, on_complete=on_complete
-        )
+        terms = Terms(weight, max_spend, max_failures, max_failure_share, notify_url, on_each, on_complete)
         name = batch or f"batch-{uuid.uuid4().hex[:12]}"
         options["batch"] = name
         jobs: dict[str, NewJob] = {}
@@ -120,11 +118,7 @@ class Orchestrator:
             raise Invalid(f"{len(faults)} of {place + 1} jobs cannot be sent:\n{shown}{more}")
         tenant = options.get("tenant", "")
         name = batch_name(name, tenant)
-        self.operations.prepare(name, tenant, weight, max_spend)
-        if max_failures is not None or max_failure_share is not None:
-            self.batches.limit(name, max_failures, max_failure_share)
-        if told:
-            self.flow.store.notices.tell_of(name, told, self.flow.clock())
+        self.batches.agree(name, tenant, terms)
         self.flow.enqueue(list(jobs.values()))
         return Batch(self.flow, name)
 

@@ -149,16 +149,6 @@ class Operations:
         check(JobOptions, {kind: name}, "weight")
         self.store.lanes.weigh(f"{name}/" if kind == "tenant" else name, weight, self.clock())
 
-    def prepare(self, batch: str, tenant: str, weight: float | None, max_spend: float | None) -> None:
-        """Before a batch is filled: its share (its tenant's, where it has one) and cap; None: as they are.
-
-        `batch`: as `batch_name` gives it. Raises: Invalid.
-        """
-        if weight is not None:
-            self.weigh("tenant" if tenant else "batch", tenant or batch, weight)
-        if max_spend is not None:
-            self.cap(batch, max_spend)
-
     def cap(self, batch: str, most: float | None) -> None:
         """Pause a batch before the generation that would make it cost more; None: no more. Raises: Invalid.
 

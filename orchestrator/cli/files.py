@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from orchestrator.batches import Terms
 from orchestrator.cli.plainly import json_option, pairs, with_orchestrator
 from orchestrator.errors import BadFile
 from orchestrator.views.printing import counted, print_json, span
@@ -30,6 +31,9 @@ FILE_IS_BAD = 2
 @click.option("--priority", type=click.IntRange(0, 9), help="9 goes first, within the batch.")
 @click.option("--weight", type=float, help="How many times the share of another batch it gets.")
 @click.option("--max-spend", type=float, help="What the batch may cost; before more, it is paused.")
+@click.option("--max-failures", type=int, help="Pause the batch once so many jobs have failed.")
+@click.option("--max-failure-share", type=float, help="The same, from 0 to 1 of at least 20 that ended.")
+@click.option("--notify-url", default="", help="Is told of the end of each job, and of the batch.")
 @click.option("--max-attempts", type=int, help="Failures a job may have, where not as its account says.")
 @click.option("--expires", type=float, metavar="SECONDS", help="No attempt is begun after so long.")
 @click.option("--set", "shared", multiple=True, metavar="KEY=VALUE", help="A parameter of all records.")
@@ -43,7 +47,8 @@ FILE_IS_BAD = 2
 @with_orchestrator
 def run(
     orchestrator: Orchestrator, file: str, providers: tuple[str, ...], out: str | None, batch: str,
-    tenant: str, weight: float | None, max_spend: float | None, shared: tuple[str, ...], format_: str | None,
+    tenant: str, weight: float | None, max_spend: float | None, max_failures: int | None,
+    max_failure_share: float | None, notify_url: str, shared: tuple[str, ...], format_: str | None,
     retry_failed: bool, wait_paused: bool, only_check: bool, errors: Path | None, quiet: bool, as_json: bool,
     **options: Any,
 ) -> None:  # fmt: skip
@@ -62,6 +67,7 @@ def run(
     if out == "-" and as_json:
         raise click.UsageError("--json and --out - would both write to standard output")
     display = _display(orchestrator, quiet or as_json)
+    terms = Terms(weight, max_spend, max_failures, max_failure_share, notify_url)
     try:
         source = files.Source(
             file, list(providers), batch, tenant, _shared(orchestrator, providers, shared),
@@ -70,7 +76,7 @@ def run(
         if only_check:
             return _show_plan(files.check_file(orchestrator, source, display), as_json)
         summary = files.run(
-            orchestrator, source, str(out), weight=weight, max_spend=max_spend, retry_failed=retry_failed,
+            orchestrator, source, str(out), terms=terms, retry_failed=retry_failed,
             wait_while_paused=wait_paused, display=display,
         )  # fmt: skip
     except BadFile as error:

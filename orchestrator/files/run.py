@@ -10,6 +10,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.batches import Terms
 from orchestrator.errors import BadFile, Invalid
 from orchestrator.files.checking import Asked, Faults, check
 from orchestrator.files.display import Display
@@ -81,8 +82,7 @@ def run(
     source: Source,
     out: str | PathLike[str],
     *,
-    weight: float | None = None,
-    max_spend: float | None = None,
+    terms: Terms = Terms(),  # noqa: B008  frozen
     retry_failed: bool = False,
     wait_while_paused: bool = False,
     display: Display | None = None,
@@ -90,8 +90,8 @@ def run(
     """Generate what a file asks for; write one outcome of each to `out`, as they end.
 
     Safe to call again with the same arguments, whatever ended it before: it goes on where it was. `out`: `-`
-    is standard output. `weight`, `max_spend`: as for `enqueue_many`. `retry_failed`: what failed before runs
-    again, and its new outcome takes the place of the old. It returns early where the batch is paused and
+    is standard output. `terms`: of the batch. `retry_failed`: what failed before runs again, and its new
+    outcome takes the place of the old. It returns early where the batch is paused and
     nothing is in flight, unless it is to wait.
     Raises: BadFile with the faults, before anything is enqueued; StoreUnavailable once Redis is away for
     300 s.
@@ -110,11 +110,12 @@ def run(
             shown.look, shown.say,
         )  # fmt: skip
         one.refuse_changes(faults)
-        orchestrator.operations.prepare(one.batch, source.tenant, weight, max_spend)
+        orchestrator.batches.agree(one.batch, source.tenant, terms)
         shown.running(one.batch, spool.total)
         one.take_all_that_ended()  # first: what has expired since must not be made again
         one.reopen(retry_failed)
-        one.fill()
+        with orchestrator.filling(one.batch, f"run {path}"):
+            one.fill()
         one.wait()
         keep_latest(spool, outcomes)
         tally = outcomes.tally()

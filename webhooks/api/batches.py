@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 from flask import Response, request
 
+from orchestrator.batches import Terms
 from orchestrator.files.checking import Asked
 from orchestrator.files.outcome import outcome
 from orchestrator.files.spool import Line
@@ -32,6 +33,7 @@ from webhooks.api.shapes import NOTICES, BatchQuery, BatchShown, OutcomeShown, O
 from webhooks.api.uploads import Upload, take
 
 JSON_LINES = "application/x-ndjson"
+STOPS = ("max_spend", "max_failures", "max_failure_share")
 UPLOADS = 4  # at once, of each process; each may take a file of 256 MiB for a while
 
 batches = Door("batches", "Many jobs at once.")
@@ -60,17 +62,18 @@ def enqueue(query: dict[str, Any]) -> Any:
     """
     if request.mimetype not in (JSON_LINES, "application/jsonl", "application/json-lines"):
         raise Problem(415, f"the body must be lines of JSON: send it as `Content-Type: {JSON_LINES}`")
-    name, max_spend = query.pop("name"), query.pop("max_spend", None)
+    name = query.pop("name")
     providers = query.pop("provider")
     notices = {each: url for each in NOTICES if (url := query.pop(each, ""))}
     if faults := provider_faults(providers) + notice_faults(notices):
         raise invalid(faults)
+    terms = Terms(**{each: query.pop(each, None) for each in STOPS}, **notices)
     said = {option: value for option, value in query.items() if value is not None}
     asked = Asked(providers, {}, {**said, "batch": name, "tenant": tenant()})
     with uploaders.taken() as may_upload:
         if not may_upload:
             raise in_a_while(429, f"{UPLOADS} uploads are on their way: send it again", SEAT_SECONDS)
-        lines, added = take(orchestrator(), Upload(full_name(name), tenant(), asked, max_spend, notices))
+        lines, added = take(orchestrator(), Upload(full_name(name), tenant(), asked, terms))
     told = {"name": name, "lines": lines, "enqueued": added}
     return told, 201 if added else 200, {"Location": f"/batches/{quote(name)}"}
 
@@ -91,8 +94,7 @@ def show(name: str) -> Any:
 def cancel(name: str) -> Any:
     """Cancel what is not over. Safe to repeat"""
     _view(name)
-    for job in orchestrator().batch(full_name(name)).jobs():
-        job.cancel()
+    orchestrator().batch(full_name(name)).cancel()
     return _view(name)
 
 

@@ -113,6 +113,14 @@ class BatchQuery(JobOptions):
         validate=validate.Range(0, min_inclusive=False),
         metadata={"description": "What the whole batch may cost; before more, it is paused."},
     )
+    max_failures = fields.Integer(
+        validate=validate.Range(1),
+        metadata={"description": "Once so many of its jobs have failed, it is paused."},
+    )
+    max_failure_share = fields.Float(
+        validate=validate.Range(0, 1, min_inclusive=False),
+        metadata={"description": "Once such a share of at least 20 that ended has failed, it is paused."},
+    )
 
     notify_url = _told("the end of each job, and of the batch")
     on_each = _told("the end of each job")

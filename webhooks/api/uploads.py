@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from flask import request
 
+from orchestrator.batches import Terms
 from orchestrator.client import Orchestrator
 from orchestrator.errors import QueueFull, StoreUnavailable
 from orchestrator.files.checking import Asked, Fault, Faults, check
@@ -37,8 +38,7 @@ class Upload:
     batch: str
     tenant: str
     asked: Asked
-    max_spend: float | None
-    notices: Mapping[str, str]  # who is told, as `notices.tell_of` takes them
+    terms: Terms
 
 
 def take(orchestrator: Orchestrator, upload: Upload) -> tuple[int, int]:
@@ -52,10 +52,9 @@ def take(orchestrator: Orchestrator, upload: Upload) -> tuple[int, int]:
         if not spool.total:
             raise invalid([("body", "there is nothing in it: each line is one job")])
         _refuse_changes(orchestrator, spool, faults)
-        orchestrator.operations.prepare(upload.batch, upload.tenant, None, upload.max_spend)
-        if upload.notices:
-            flow.store.notices.tell_of(upload.batch, upload.notices)
-        return spool.total, _enqueue(orchestrator, spool)
+        orchestrator.batches.agree(upload.batch, upload.tenant, upload.terms)
+        with orchestrator.filling(upload.batch, "upload"):
+            return spool.total, _enqueue(orchestrator, spool)
 
 
 def _records() -> Iterator[Record]:
