@@ -76,10 +76,10 @@ class Settings:
     public_url: str | None  # None: no callbacks are asked for, everything is polled
     secret_keys: tuple[Secret, ...] = field(repr=False)
     artifacts_url: str | None = field(repr=False)  # None: only URLs are kept
-    artifact_name: str  # template: what the files are called, as `naming` reads it
     accounts: tuple[Account, ...]
     max_waiting: int  # jobs that may wait; 0: no cap
     folder: Path  # of the embedded server
+    artifact_name: str = naming.DEFAULT  # template: what the files are called, as `naming` reads it
     retention: Retention = RETENTION
     notify_secret: Secret | None = field(default=None, repr=False)  # a comma list: all sign what is told
     notify_hosts: frozenset[str] = frozenset()  # that may be told although they are not public

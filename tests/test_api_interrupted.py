@@ -71,7 +71,7 @@ def test_an_upload_whose_server_is_killed_is_made_again_and_each_line_is_posted_
     before = posts(stack)
     upload = threading.Thread(target=_broken_off, args=(api, body(LINES)))
     upload.start()
-    while not orchestrator.flow.store.batch("acme/killed"):
+    while not orchestrator.flow.store.batch("acme/killed").get("total"):
         pass  # the first step is followed by the second in milliseconds
     api.kill()
     upload.join()

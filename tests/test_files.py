@@ -64,8 +64,8 @@ def parquet(path: Path, **columns: list[Any]) -> Path:
         ("windows.jsonl", b'\xef\xbb\xbf{"text_prompt": "a fox"}\r\n{"text_prompt": "an owl"}\r\n'),
         ("a.csv", "text_prompt\na fox\nan owl\n"),
         ("excel.csv", b"\xef\xbb\xbftext_prompt,seed\r\na fox,\r\n,\r\n\r\nan owl,"),
-        ("A.JSONL.gz", gzip.compress(b'{"text_prompt": "a fox"}\n{"text_prompt": "an owl"}\n')),
-        ("a.csv.gz", gzip.compress(b"text_prompt\na fox\nan owl")),
+        ("A.JSONL.gz", gzip.compress(b'{"text_prompt": "a fox"}\n{"text_prompt": "an owl"}\n', mtime=0)),
+        ("a.csv.gz", gzip.compress(b"text_prompt\na fox\nan owl", mtime=0)),
     ],
 )
 def test_records_are_numbered_and_blank_lines_do_not_count(name, content, read):
@@ -134,13 +134,13 @@ def test_wrong_row_is_told_and_the_rows_around_it_are_read(row, said, read):
 # a file that cannot be read at all, and what is said of it
 BAD_FILES = [
     ("a.jsonl", "a".encode("utf-16"), "it is UTF-16"),
-    ("a.csv", gzip.compress(b"a"), "let its name end in .gz"),
+    ("a.csv", gzip.compress(b"a", mtime=0), "let its name end in .gz"),
     ("a.csv", b"PK\x03\x04", "save it as CSV"),
     ("a.csv", b"text_prompt;seed\na;1\n", "separate the columns by commas"),
     ("a.csv", b"a,b,a\n1,2,3\n", "'a' stands there twice"),
     ("a.csv", b"a,,b\n1,2,3\n", "column 2 has no name"),
     ("a.csv", b'a,b\n1,"2\n3,4\n', "from line 2 on it is no CSV"),
-    ("a.jsonl.gz", gzip.compress(b"{}\n" * 1000)[:-10], "was cut off"),
+    ("a.jsonl.gz", gzip.compress(b"{}\n" * 1000, mtime=0)[:-10], "was cut off"),
     ("a.jsonl.gz", b"{}", "was cut off"),
     ("a.parquet", b"no parquet", "cannot be read as Parquet"),
     ("a.txt", b"", "its name must say what it is"),
