@@ -118,8 +118,11 @@ class Artifacts:
                 yield Kept(name, artifact, about.get(_sidecar(path), b""))
 
     def remove(self, artifact: Artifact) -> None:
-        """Raises: OSError, or what else the backend has."""
-        self._files.rm_file(artifact.path)  # `rm` would take a * of the path for all that fits
+        """With what stands beside it. Raises: OSError, or what else the backend has."""
+        path = str(artifact.path)
+        with suppress(FileNotFoundError):
+            self._files.rm_file(_sidecar(path))  # `rm` would take a * of the path for all that fits
+        self._files.rm_file(path)
 
     def _read(self, paths: list[str]) -> Mapping[str, bytes]:
         found: Mapping[str, bytes] = self._files.cat(paths, on_error="omit") if paths else {}

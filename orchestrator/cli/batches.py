@@ -11,7 +11,7 @@ import click
 
 from orchestrator.cli.plainly import json_option, with_orchestrator
 from orchestrator.views.batches import show_batches
-from orchestrator.views.printing import console, counted
+from orchestrator.views.printing import console, counted, tell
 
 if TYPE_CHECKING:
     from orchestrator.client import Orchestrator
@@ -39,8 +39,9 @@ def list_(orchestrator: Orchestrator, only_open: bool, limit: int, as_json: bool
 @click.command()
 @kind_argument
 @name_argument
+@json_option
 @with_orchestrator
-def cancel(orchestrator: Orchestrator, kind: str, name: str) -> None:
+def cancel(orchestrator: Orchestrator, kind: str, name: str, as_json: bool) -> None:
     """Cancel a job, or every job of a batch that is not over; at the provider too, where it can.
 
     Pictures that are being collected are paid for, and still kept. Interrupted, run it again.
@@ -48,32 +49,33 @@ def cancel(orchestrator: Orchestrator, kind: str, name: str) -> None:
     if kind == "batch":
         with _progress("cancelled") as progress:
             count = orchestrator.batches.cancel(name, progress)
-        return click.echo(f"{counted(count, 'job')} of batch {name} cancelled{_left(orchestrator, name)}")
+        collecting = orchestrator.batch(name).counts()["collecting"]
+        left = f"; {collecting} collecting, which go on" if collecting else ""
+        view = {"kind": kind, "name": name, "cancelled": count, "collecting": collecting}
+        return tell(as_json, view, f"{counted(count, 'job')} of batch {name} cancelled{left}")
     state = orchestrator.job(name).state  # also that there is one
     if not orchestrator.job(name).cancel():
         raise click.ClickException(f"job {name} is {state}: it is too late to cancel it")
-    click.echo(f"job {name} is cancelled")
-
-
-def _left(orchestrator: Orchestrator, name: str) -> str:
-    collecting = orchestrator.batch(name).counts()["collecting"]
-    return f"; {collecting} collecting, which go on" if collecting else ""
+    tell(as_json, {"kind": kind, "name": name, "cancelled": 1}, f"job {name} is cancelled")
 
 
 @click.command()
 @kind_argument
 @name_argument
 @click.argument("priority", type=click.IntRange(0, 9))
+@json_option
 @with_orchestrator
-def prioritise(orchestrator: Orchestrator, kind: str, name: str, priority: int) -> None:
+def prioritise(orchestrator: Orchestrator, kind: str, name: str, priority: int, as_json: bool) -> None:
     """Give a job, or what is left of a batch, another priority within its lane; 9 goes first."""
     if kind == "batch":
         count = orchestrator.batches.prioritise(name, priority)
-        return click.echo(f"{counted(count, 'job')} of batch {name} have priority {priority}")
+        view = {"kind": kind, "name": name, "priority": priority, "jobs": count}
+        return tell(as_json, view, f"{counted(count, 'job')} of batch {name} have priority {priority}")
     state = orchestrator.job(name).state
     if not orchestrator.job(name).prioritise(priority):
         raise click.ClickException(f"job {name} is {state}: nothing of it waits")
-    click.echo(f"job {name} has priority {priority}")
+    view = {"kind": kind, "name": name, "priority": priority, "jobs": 1}
+    tell(as_json, view, f"job {name} has priority {priority}")
 
 
 def _limit(kind: Callable[[str], float]) -> Callable[..., float | None]:
@@ -98,9 +100,10 @@ def limit() -> None:
     "--max-failure-share", callback=_limit(float), metavar="X|none",
     help="Of the jobs that ended, such as 0.2; counts once 20 have.",
 )  # fmt: skip
+@json_option
 @with_orchestrator
 def limit_batch(
-    orchestrator: Orchestrator, name: str, max_failures: Any, max_failure_share: float | None
+    orchestrator: Orchestrator, name: str, max_failures: Any, max_failure_share: float | None, as_json: bool
 ) -> None:
     """Pause a batch once so many of its jobs have failed, or such a share. Resumed, as many again may.
 
@@ -110,26 +113,29 @@ def limit_batch(
     limits = [f"{max_failures:g} failures"] if max_failures else []
     limits += [f"a share of {max_failure_share:g} that failed"] if max_failure_share else []
     told = f"is stopped by {' or '.join(limits)}" if limits else "is not stopped by failures"
-    click.echo(f"batch {name} {told}")
-    if not orchestrator.batch(name).counts()["total"]:
-        click.echo(f"no job of a batch {name!r} is known yet")
+    is_known = orchestrator.batch(name).counts()["total"]
+    note = () if is_known else (f"no job of a batch {name!r} is known yet",)
+    view = {"name": name, "max_failures": max_failures, "max_failure_share": max_failure_share}
+    tell(as_json, view, f"batch {name} {told}", *note)
 
 
 @click.command()
 @click.argument("batch")
+@json_option
 @with_orchestrator
-def retry(orchestrator: Orchestrator, batch: str) -> None:
+def retry(orchestrator: Orchestrator, batch: str, as_json: bool) -> None:
     """Let the failed jobs of a batch run again, under their ids, their failures forgotten."""
     count = orchestrator.batches.retry_failed(batch)
-    click.echo(f"{counted(count, 'job')} of batch {batch} run again")
+    tell(as_json, {"name": batch, "replayed": count}, f"{counted(count, 'job')} of batch {batch} run again")
 
 
 @click.command()
 @click.argument("batch")
 @click.option("--pictures", is_flag=True, help="Also the pictures that were kept.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
 @with_orchestrator
-def purge(orchestrator: Orchestrator, batch: str, pictures: bool, yes: bool) -> None:
+def purge(orchestrator: Orchestrator, batch: str, pictures: bool, yes: bool, as_json: bool) -> None:
     """Delete what is known of a batch that is over: jobs, results, dead letters. May be repeated."""
     found = orchestrator.batches.standing(batch)
     what = "and its pictures " if pictures else ""
@@ -139,7 +145,8 @@ def purge(orchestrator: Orchestrator, batch: str, pictures: bool, yes: bool) -> 
     with _progress("deleted") as progress:
         done = orchestrator.batches.purge(batch, pictures, progress)
     removed = f", {counted(done.pictures, 'picture')} removed" if pictures else ""
-    click.echo(f"{counted(done.jobs, 'job')} of batch {batch} deleted{removed}")
+    view = {"name": batch, "jobs": done.jobs, "pictures": done.pictures}
+    tell(as_json, view, f"{counted(done.jobs, 'job')} of batch {batch} deleted{removed}")
 
 
 @contextmanager
