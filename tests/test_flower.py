@@ -182,7 +182,7 @@ def paths(flower: Flower, ids: Ids) -> list[str]:
     workers = list(flower.get("/api/workers?refresh=1").json())
     return [
         *("/", "/workers", "/tasks", "/broker"),
-        "/tasks/datatable?draw=1&start=0&length=1000&order[0][column]=0&columns[0][data]=name",
+        "/tasks/datatable?draw=1&start=0&length=100000&order[0][column]=0&columns[0][data]=name",
         *("/api/tasks", "/api/workers?refresh=1", "/api/task/types", "/api/queues/length"),
         *(f"/worker/{quote(name)}" for name in workers),
         *(f"/task/{task_id}" for task_id in ids.all()),
