@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from celery import Celery, Signature, current_app
+from celery import Celery, Signature, current_app, states
+from celery.exceptions import TaskRevokedError
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps
 
-from orchestrator.errors import masked
-from orchestrator.models import CLAIM_PUSH_SECONDS, Message
+from orchestrator.errors import StoreUnavailable, masked
+from orchestrator.models import CLAIM_PUSH_SECONDS, RETENTION, Message
 
 GENERATE = "orchestrator.generate"
 TICK = "orchestrator.tick"
@@ -32,7 +33,6 @@ SUBMIT, FINISH, REFUSED = "submit", "finish", "refused"
 REASON = "job_reason"  # header of a refused job
 
 TICK_SECONDS = 1.0
-RESULT_SECONDS = 7 * 86_400  # longer than the longest wait of a chord
 WORKER_THREADS = 32
 SOCKET_SECONDS, CONNECT_SECONDS = 15.0, 5.0
 SHOWN_CHARACTERS = 80
@@ -40,8 +40,11 @@ SHOWN_CHARACTERS = 80
 logger = logging.getLogger(__name__)
 
 
-def make_app(broker_url: str, result_url: str) -> Celery:
-    """The Celery app, configured so that nothing depends on the broker's memory of a message."""
+def make_app(broker_url: str, result_url: str, result_seconds: int = RETENTION.ended) -> Celery:
+    """The Celery app, configured so that nothing depends on the broker's memory of a message.
+
+    `result_seconds`: for how long results are kept; longer than the longest wait of a chord.
+    """
     app = Celery("orchestrator", broker=broker_url, backend=result_url)
     app.conf.update(
         task_serializer="json",
@@ -50,7 +53,7 @@ def make_app(broker_url: str, result_url: str) -> Celery:
         task_default_queue=SUBMIT_QUEUE,
         task_queues=[Queue(name) for name in QUEUES],  # type: ignore[no-untyped-call]
         task_create_missing_queues=True,
-        result_expires=RESULT_SECONDS,
+        result_expires=result_seconds,
         result_backend_always_retry=True,
         result_backend_thread_safe=True,
         redis_socket_keepalive=True,
@@ -105,6 +108,40 @@ class Broker:
         """Ask a worker to finish these jobs as the tasks they are."""
         for message in messages:
             self._send(message, FINISH, FINISH_QUEUE)
+
+    def revoke(self, job_ids: Sequence[str]) -> None:
+        """Let these be revoked for Celery. Of none of them was a message ever sent, or is a link known.
+
+        So there is nothing for a worker to do, and no row of Flower's to correct. Safe to call twice.
+        """
+        if job_ids:
+            self._at_results(lambda: self._store_revoked(job_ids))
+
+    def forget(self, job_ids: Sequence[str]) -> None:
+        """Delete the results of these tasks. Safe to call twice."""
+        backend = self.app.backend
+        if job_ids:
+            self._at_results(lambda: backend.client.delete(*map(backend.get_key_for_task, job_ids)))
+
+    def _store_revoked(self, job_ids: Sequence[str]) -> None:
+        """What Celery's `mark_as_revoked` does for one, in one go for many."""
+        backend = self.app.backend
+        with backend.client.pipeline(transaction=False) as pipeline:
+            for job_id in job_ids:
+                error = TaskRevokedError(f"job {job_id} was cancelled")
+                result = backend.encode_result(error, states.REVOKED)
+                meta = backend._get_result_meta(result, states.REVOKED, None, None)
+                text = backend.encode({**meta, "task_id": job_id})
+                key = backend.get_key_for_task(job_id)
+                pipeline.set(key, text, ex=backend.expires)
+                pipeline.publish(key, text)
+            pipeline.execute()
+
+    def _at_results(self, step: Callable[[], object]) -> None:
+        try:
+            self.app.backend.ensure(step, ())
+        except self.app.backend.connection_errors as error:
+            raise StoreUnavailable(f"the results do not answer ({type(error).__name__})") from None
 
     def refuse(self, message: Message, reason: str) -> None:
         """Let a task that could not become a job fail as itself, for its links and chords to see."""

@@ -60,7 +60,7 @@ def build(settings: Settings) -> Built:
     redis_url, server = settings.redis_url, None
     if redis_url is None:
         redis_url, server = find_or_start(settings.folder)
-    store = Store(redis_url)
+    store = Store(redis_url, settings.retention)
     store.accounts.configure(settings.accounts)
     upstream = Upstream()
     exchange = Exchange(
@@ -72,7 +72,7 @@ def build(settings: Settings) -> Built:
         public_url=settings.public_url,
         naming=Naming(settings.artifact_name),
     )
-    broker = Broker(make_app(settings.broker_url or redis_url, redis_url))
+    broker = Broker(make_app(settings.broker_url or redis_url, redis_url, settings.retention.ended))
     watch = Watch(store, exchange, clock=time.time, dice=random.random)
     secret = settings.notify_secret
     rules = NotifyRules(webhook_keys(secret, True) if secret else (), settings.notify_hosts)

@@ -1,28 +1,25 @@
-"""The public Python API: `Orchestrator`, and handles to jobs and batches."""
+"""The public Python API: `Orchestrator`, the way in."""
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import contextmanager
 from itertools import zip_longest
 from typing import Any
 
-from rich.console import Console
-
-from orchestrator import models
+from orchestrator.batches import Batches
 from orchestrator.build import Built, build, read_settings
-from orchestrator.errors import Invalid, JobCancelled, JobFailed, ProviderError
+from orchestrator.errors import Invalid, ProviderError
 from orchestrator.flow import Flow
+from orchestrator.handles import Batch, Job, Result
 from orchestrator.insight import Insight
 from orchestrator.intake import known_provider, new_job, targets
-from orchestrator.models import Artifact, NewJob, State, batch_name
+from orchestrator.models import NewJob, batch_name
 from orchestrator.operations import Operations
 from orchestrator.outbox import Outbox
-from orchestrator.store.jobs import FIRST_END
-from orchestrator.views.progress import LOOK_SECONDS, Progress, Quiet
+
+__all__ = ["Batch", "Job", "Orchestrator", "Result"]
 
 FAULTS_SHOWN = 20
 Wanted = str | Sequence[str]  # a provider, or several of which any will do
@@ -39,6 +36,8 @@ class Orchestrator:
         """What a person tells the running product: limits, pauses, dead letters."""
         self.outbox = Outbox(built.flow.store, built.flow.clock)
         """Notices that wait or are dead: what must be told of ends."""
+        self.batches = Batches(self.flow, self.operations)
+        """What is done to a batch as a whole."""
         self.insight = Insight(built.flow.store, built.flow.clock)
         """What a person asks of it: why a job waits, when a batch will end."""
 
@@ -75,6 +74,8 @@ class Orchestrator:
         custom_ids: Iterable[str] | None = None,
         weight: float | None = None,
         max_spend: float | None = None,
+        max_failures: int | None = None,
+        max_failure_share: float | None = None,
         notify_url: str = "",
         on_each: Any = None,
         on_complete: Any = None,
@@ -86,8 +87,10 @@ class Orchestrator:
         exists already is extended. `custom_ids`: a name for each, unique in the batch; what was enqueued by
         the same name before is not enqueued again, so that the call may be repeated. `weight`: how many times
         the share of another it gets (or its tenant). `max_spend`: what the whole batch may cost, in its
-        accounts' prices; before more, it is paused. `on_each`, `on_complete`: a Celery signature, or a URL,
-        that is told of the end of each job, and of the batch; `notify_url`: a URL that is told of both.
+        accounts' prices; before more, it is paused. `max_failures`, `max_failure_share`: once so many of its
+        jobs, or such a share of at least 20 that ended, have failed, it is paused, until it is resumed.
+        `on_each`, `on_complete`: a Celery signature, or a URL, that is told of the end of each job, and of
+        the batch; `notify_url`: a URL that is told of both.
         Raises: Invalid with the faults of up to 20 of them by position, QueueFull, or Conflict (see
         `enqueue`), and nothing enqueued.
         """
@@ -118,6 +121,8 @@ class Orchestrator:
         tenant = options.get("tenant", "")
         name = batch_name(name, tenant)
         self.operations.prepare(name, tenant, weight, max_spend)
+        if max_failures is not None or max_failure_share is not None:
+            self.batches.limit(name, max_failures, max_failure_share)
         if told:
             self.flow.store.notices.tell_of(name, told)
         self.flow.enqueue(list(jobs.values()))
@@ -135,6 +140,18 @@ class Orchestrator:
         """A handle to a batch of any process; one of a tenant is called `<tenant>/<name>`."""
         return Batch(self.flow, name)
 
+    @contextmanager
+    def filling(self, batch: str, producer: str = "") -> Iterator[Batch]:
+        """Within this, a batch that is enqueued bit by bit is not over, although all so far may have ended.
+
+        `enqueue_many` sees to that for its own jobs. `batch`: one of a tenant is called `<tenant>/<name>`.
+        An exception, or the death of the process, leaves it so for 600 seconds: for the producer that comes
+        back. Coming back with the same `producer`, a name of one's own, it takes its own place again.
+        Raises: Invalid.
+        """
+        with self.batches.filling(batch, producer):
+            yield self.batch(batch)
+
     def close(self) -> None:
         """Safe to call twice."""
         self._built.close()
@@ -144,134 +161,6 @@ class Orchestrator:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a job that succeeded has brought."""
-
-    job_id: str
-    provider: str
-    account: str
-    attempts: int
-    seconds: float  # from enqueue to the picture in its place
-    artifacts: tuple[Artifact, ...]
-
-
-class Job:
-    """A handle to one job. Every property asks Redis anew."""
-
-    def __init__(self, flow: Flow, job_id: str) -> None:
-        self._flow = flow
-        self.id = job_id
-
-    @property
-    def record(self) -> models.Job:
-        """All that is known of it. Raises: JobNotFound."""
-        return self._flow.store.job(self.id)
-
-    @property
-    def state(self) -> str:
-        """queued, submitted, collecting, succeeded, failed or cancelled."""
-        return self.record.state.value
-
-    def result(self, timeout: float | None = None) -> Result:
-        """Wait for the end, pushed by Redis. `timeout` in seconds; None waits for ever.
-
-        Raises: JobFailed, JobCancelled, TimeoutError, JobNotFound. Safe to call twice.
-        """
-        job = self._flow.store.wait_ended(self.id, timeout)
-        if job is None:
-            raise TimeoutError(f"job {self.id} was {self.state} after {timeout} seconds; it goes on")
-        if job.state is State.CANCELLED:
-            raise JobCancelled(job.reason or f"job {job.id} was cancelled")
-        if job.state is not State.SUCCEEDED or job.result is None:
-            raise JobFailed(job.reason)
-        fields = {**job.result, "artifacts": tuple(Artifact(**each) for each in job.result["artifacts"])}
-        return Result(**fields)
-
-    def refresh(self) -> tuple[str, ...]:
-        """Ask the provider for fresh URLs of its pictures; those not kept yet are collected by them.
-
-        Generates nothing; safe to call twice. Raises: NotFound, ProviderError, CollectFailed.
-        """
-        return self._flow.refresh(self.id)
-
-    def cancel(self) -> bool:
-        """Cancel it, at the provider too where it can. False where it is too late."""
-        return self._flow.cancel(self.id)
-
-    def __repr__(self) -> str:
-        return f"Job({self.id!r})"
-
-
-class Batch:
-    """A handle to the jobs of one name."""
-
-    def __init__(self, flow: Flow, name: str) -> None:
-        self._flow = flow
-        self.name = name
-
-    def counts(self) -> dict[str, int]:
-        """`total`, and jobs by state."""
-        known = self._flow.store.batch(self.name)
-        return {word: int(known.get(word, 0)) for word in ("total", *(state.value for state in State))}
-
-    def jobs(self) -> list[Job]:
-        """Its jobs in the order they were enqueued."""
-        return [Job(self._flow, job_id) for job_id in self._flow.store.jobs_of(self.name)]
-
-    def as_completed(self, timeout: float | None = None) -> Iterator[Job]:
-        """Its jobs as they end, each once, pushed by Redis; those that ended before come first.
-
-        Raises: TimeoutError once `timeout` seconds have passed; the jobs go on.
-        """
-        total, seen = self.counts()["total"], set[str]()
-        if not total:
-            return
-        for job_id in self._flow.store.ended_in(self.name, timeout):
-            if job_id in seen:
-                continue
-            seen.add(job_id)
-            yield Job(self._flow, job_id)
-            if len(seen) >= total:
-                total = self.counts()["total"]
-                if len(seen) >= total:
-                    return
-
-    def wait(self, timeout: float | None = None, progress: bool = False) -> dict[str, int]:
-        """Wait until every job has ended, and give the counts. `progress`: show it on a terminal.
-
-        Raises: TimeoutError; the jobs go on.
-        """
-        with closing(self._display() if progress else Quiet()) as shown:
-            shown.running(self.name, 0)
-            for _ in self._looks(timeout):
-                shown.look()
-        return self.counts()
-
-    def _display(self) -> Progress | Quiet:
-        console = Console(stderr=True, markup=False, highlight=False)
-        insight = Insight(self._flow.store, self._flow.clock)
-        return Progress(insight, console) if console.is_terminal else Quiet()
-
-    def _looks(self, timeout: float | None) -> Iterator[None]:
-        """One when something ended, and about once a second, until all has. Raises: TimeoutError."""
-        give_up_at = None if timeout is None else time.monotonic() + timeout
-        last = FIRST_END
-        while not self._is_over():
-            left = LOOK_SECONDS if give_up_at is None else give_up_at - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f"batch {self.name!r} was not over after {timeout} seconds")
-            _, last = self._flow.store.ended_after(self.name, last, min(LOOK_SECONDS, left))
-            yield
-
-    def _is_over(self) -> bool:
-        counts = self.counts()
-        return sum(counts[state.value] for state in State if state.ended) >= counts["total"]
-
-    def __repr__(self) -> str:
-        return f"Batch({self.name!r})"
 
 
 def _named(

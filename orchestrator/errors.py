@@ -19,6 +19,7 @@ OrchestratorError
 ├─ QueueFull                                     too many jobs wait already; nothing was recorded
 ├─ BadFile                                       a file cannot be taken as it is; nothing was begun
 ├─ Conflict                                      its name was given to something else; nothing was recorded
+├─ BatchGoesOn                                   it is not over, as this would need it to be
 ├─ NotFound          JobNotFound                 nothing of this name is known
 └─ JobFailed · JobCancelled
 
@@ -232,6 +233,10 @@ class BadFile(OrchestratorError):
 
 class Conflict(OrchestratorError):
     """What the caller calls by this name was something else before. Nothing was recorded."""
+
+
+class BatchGoesOn(OrchestratorError):
+    """The batch is not over. Nothing was done."""
 
 
 class NotFound(OrchestratorError):

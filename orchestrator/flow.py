@@ -215,6 +215,7 @@ class Flow:
             return None
         (job,) = self.store.jobs([job_id])
         if job.state is State.CANCELLED:
+            self.stop(job.id, job.provider, job.account, self.store.to_stop(job.id))
             raise JobCancelled(job.reason or f"job {job.id} was cancelled")
         if not job.artifact_urls:
             raise JobFailed(_why(job))
@@ -257,11 +258,19 @@ class Flow:
             return False
         _log("job.cancelled", job=job_id)
         self.broker.submit(cancelled.grants)
+        self.stop(job_id, cancelled.finish.provider, cancelled.account, cancelled.upstream_id)
         self.broker.finish([cancelled.finish])
-        account = self.exchange.accounts.get((cancelled.finish.provider, cancelled.account))
-        if account and cancelled.upstream_id:
-            self.exchange.cancel(account, cancelled.upstream_id)
         return True
+
+    def stop(self, job_id: str, provider: str, account: str, upstream_id: str) -> None:
+        """Ask the provider to stop a cancelled job's generation, where there is one and it can.
+
+        Whoever dies before that leaves it to the finish of the job.
+        """
+        known = self.exchange.accounts.get((provider, account))
+        if known and upstream_id:
+            self.exchange.cancel(known, upstream_id)
+            self.store.stopped(job_id)
 
     def tick(self, horizon_seconds: float = 0.0) -> int:
         """See to everything that is due, and to polls due so soon. Gives how much that was."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import forecast
+from orchestrator import forecast, pauses
 from orchestrator.errors import NotFound
 from orchestrator.models import Attempt, Job, State, attempt_id
 from orchestrator.retry import UNTIL_RESUMED
@@ -98,8 +98,9 @@ class Insight:
             row for row in rows if row["opens_at"] is None and f"provider:{row['provider']}" not in paused
         ]
         slots, used = sum(_takes(row, seconds) for row in able), sum(row["used"] for row in able)
-        notes = _notes(batch, rows, able, remaining, paused)
-        if seconds is None or not remaining or f"batch:{batch}" in paused:
+        why = self.store.lanes.why_paused(batch) if f"batch:{batch}" in paused else None
+        notes = _notes(rows, able, remaining, paused, why)
+        if seconds is None or not remaining or why is not None:
             return Forecast(batch, remaining, slots, used, seconds, None, {}, notes)
         lanes = self._lanes(pools)
         mine = remaining * seconds
@@ -131,9 +132,8 @@ class Insight:
             text = f"nothing is begun while pictures cannot be kept (`orchestrator collecting`): {storage}"
             return Explanation("storage", text, since, None, rank)
         if f"batch:{job.batch}" in paused:
-            spent = self.store.lanes.why_paused(job.batch) == "spend"
-            reached = "its batch has reached its spend cap and" if spent else "its batch"
-            text = f"{reached} is paused: `orchestrator resume batch {job.batch}`"
+            why = self.store.lanes.why_paused(job.batch)
+            text = f"its batch {pauses.state(why)}: {pauses.cure(job.batch, why)}"
             return Explanation("paused", text, since, None, rank)
         providers = {pool.partition("/")[0] for pool in pools}
         held = [each for each in sorted(providers) if f"provider:{each}" in paused]
@@ -264,12 +264,12 @@ def _not_in_line(job: Job, attempt: Attempt | None) -> Explanation:
 
 
 def _notes(
-    batch: str, rows: Sequence[dict[str, Any]], able: Sequence[dict[str, Any]], remaining: int,
-    paused: set[str],
+    rows: Sequence[dict[str, Any]], able: Sequence[dict[str, Any]], remaining: int, paused: set[str],
+    why_batch_is: str | None,
 ) -> tuple[str, ...]:  # fmt: skip
     notes = [f"{row['name']} is left out: {_resting(row, 1)}" for row in rows if row["opens_at"]]
-    if f"batch:{batch}" in paused:
-        notes.append("the batch is paused")
+    if why_batch_is is not None:
+        notes.append(f"the batch {pauses.state(why_batch_is)}")
     notes += [
         f"{each} is paused"
         for each in sorted({row["provider"] for row in rows})

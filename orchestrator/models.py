@@ -137,6 +137,17 @@ class Attempt:
     cost: float = 0.0  # at most, in its account's price
 
 
+@dataclass(frozen=True)
+class Retention:
+    """For how long what has ended is known; seconds."""
+
+    ended: int = 7 * 86_400
+    failed: int = 30 * 86_400  # jobs that a person may replay, and their batches
+
+
+RETENTION = Retention()  # where nothing else is said
+
+
 # A look at an attempt that was claimed from the due list, and came to nothing, is made again after this.
 CLAIM_PUSH_SECONDS = 30.0
 

@@ -147,7 +147,7 @@ class Operations:
         if not low <= weight <= high:
             raise Invalid(f"weight is {weight!r}; it must be from {low:g} to {high:g}")
         check(JobOptions, {kind: name}, "weight")
-        self.store.lanes.weigh(f"{name}/" if kind == "tenant" else name, weight)
+        self.store.lanes.weigh(f"{name}/" if kind == "tenant" else name, weight, self.clock())
 
     def prepare(self, batch: str, tenant: str, weight: float | None, max_spend: float | None) -> None:
         """Before a batch is filled: its share (its tenant's, where it has one) and cap; None: as they are.
@@ -172,7 +172,7 @@ class Operations:
             raise Invalid("which batch? Jobs without one have no cap of their own")
         tenant, _, name = batch.rpartition("/")
         check(JobOptions, {"batch": name, "tenant": tenant}, "max_spend")
-        self.store.spend.cap(batch, most)
+        self.store.batches.limit(batch, {"max_spend": most}, self.clock())
         logger.info("batch.capped name=%s max_spend=%s", batch, most)
 
     def spent(self, batch: str) -> tuple[float, float] | None:

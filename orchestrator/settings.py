@@ -22,11 +22,13 @@ from orchestrator import naming
 from orchestrator.api_keys import VARIABLE as API_KEYS
 from orchestrator.api_keys import api_keys
 from orchestrator.errors import ConfigurationError
-from orchestrator.models import Account, ApiKey, Secret, WhenUncertain
+from orchestrator.models import RETENTION, Account, ApiKey, Retention, Secret, WhenUncertain
 
 MIN_SECRET_CHARACTERS = 24
 NOTIFY_KEY_BYTES = range(24, 65)  # https://www.standardwebhooks.com, signature scheme
 DEFAULT_FOLDER = ".orchestrator"
+DAY = 86_400
+LEAST_KEPT_DAYS, MOST_KEPT_DAYS = 0.05, 3_650
 
 # name -> (type, lowest, highest, default); what every provider's accounts have in common
 ACCOUNT_NUMBERS: dict[str, tuple[type, float, float, float]] = {
@@ -81,6 +83,7 @@ class Settings:
     notify_secret: Secret | None = field(default=None, repr=False)  # a comma list: all sign what is told
     notify_hosts: frozenset[str] = frozenset()  # that may be told although they are not public
     api_keys: tuple[ApiKey, ...] = field(default=(), repr=False)  # empty: there is no HTTP API
+    retention: Retention = RETENTION
 
     @classmethod
     def from_environ(cls, providers: Mapping[str, ProviderFacts]) -> Settings:
@@ -98,6 +101,8 @@ class Settings:
         notify_secret = env.str("NOTIFY_SECRET", "", validate=_are_webhook_secrets) or ""
         notify_hosts: list[str] = env.list("NOTIFY_HOSTS", [], validate=_are_host_names) or []
         keys_text = env.str("API_KEYS", "")
+        keep_days = env.float("KEEP_DAYS", RETENTION.ended / DAY, validate=_is_kept_for)
+        keep_failed_days = env.float("KEEP_FAILED_DAYS", RETENTION.failed / DAY, validate=_is_kept_for)
         faults = _sealed(env)
         if public_url and not secret_keys and not any("SECRET_KEYS" in fault for fault in faults):
             faults.append(
@@ -105,6 +110,11 @@ class Settings:
                 "must be signed: set it to the output of `openssl rand -hex 32`"
             )
         keys = api_keys(keys_text, lambda key, told: _secret(key, told, API_KEYS, True, faults), faults)
+        if keep_days and keep_failed_days and keep_failed_days < keep_days:
+            faults.append(
+                f"ORCHESTRATOR_KEEP_FAILED_DAYS: is {keep_failed_days:g}, less than the {keep_days:g} of "
+                f"ORCHESTRATOR_KEEP_DAYS: what failed is kept at least as long as what did not"
+            )
         accounts = _accounts(accounts_path, providers, faults) if accounts_path else ()
         if faults:
             raise ConfigurationError(faults)
@@ -121,6 +131,7 @@ class Settings:
             notify_secret=Secret(notify_secret) if notify_secret.strip(" ,") else None,
             notify_hosts=frozenset(host.strip().lower() for host in notify_hosts if host.strip()),
             api_keys=keys,
+            retention=Retention(round(keep_days * DAY), round(keep_failed_days * DAY)),
         )
 
 
@@ -152,6 +163,11 @@ def _is_not_negative(number: int) -> None:
 def _is_artifact_name(template: str) -> None:
     if template and (found := naming.faults(template)):
         raise ValidationError("; ".join(found))
+
+
+def _is_kept_for(days: float) -> None:
+    if not LEAST_KEPT_DAYS <= days <= MOST_KEPT_DAYS:
+        raise ValidationError(f"is {days:g}; it must be from {LEAST_KEPT_DAYS} to {MOST_KEPT_DAYS} days")
 
 
 def _is_redis_url(url: str) -> None:

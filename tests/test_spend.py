@@ -165,7 +165,7 @@ def test_an_account_opens_no_more_than_its_cap_pays_for(store):
 
 
 def test_a_batch_opens_no_more_than_its_cap_pays_for(store):
-    store.spend.cap("autumn", 7.0)
+    store.batches.limit("autumn", {"max_spend": 7.0}, NOW)
     assert admitted(store) == 3
     assert store.spend.cost("autumn") == 6
     assert (store.lanes.paused(), store.lanes.why_paused("autumn")) == ({"batch:autumn"}, "spend")
@@ -178,7 +178,7 @@ def test_a_cap_of_three_prices_admits_three(store):
 
 def test_a_batch_goes_on_where_a_refund_leaves_room_again(store):
     """The account was full, as any may be: that must not end in waiting for a person."""
-    store.spend.cap("autumn", 2.0)
+    store.batches.limit("autumn", {"max_spend": 2.0}, NOW)
     enqueue(store, "j", "k")
     assert store.open("j.1", NOW) and not store.open("k.1", NOW)
     settled = store.settle("j.1", "busy", NOW, error=ERROR, again_at=NOW)
@@ -188,7 +188,7 @@ def test_a_batch_goes_on_where_a_refund_leaves_room_again(store):
 
 
 def test_a_batch_that_is_over_is_not_paused_for_anything(store):
-    store.spend.cap("autumn", 1.0)
+    store.batches.limit("autumn", {"max_spend": 1.0}, NOW)
     enqueue(store, "j")
     assert not store.open("j.1", NOW)
     store.cancel("j", NOW)

@@ -182,17 +182,17 @@ def line_up(store: Store, tenant: str = "", **batches: int) -> None:
 
 
 def test_batch_of_three_times_the_weight_gets_three_times_as_much(store):
-    store.lanes.weigh("x", 3)
+    store.lanes.weigh("x", 3, NOW)
     line_up(store, x=40, y=40)
     assert shares(served(store, "first.1", 41)) == {"x": 30, "y": 10}
 
 
 def test_weight_may_be_changed_while_they_wait(store):
     line_up(store, x=60, y=60)
-    store.lanes.weigh("x", 0.25)
+    store.lanes.weigh("x", 0.25, NOW)
     order = served(store, "first.1", 41)
     assert shares(order)["x"] in (8, 9)
-    store.lanes.weigh("x", 1)
+    store.lanes.weigh("x", 1, NOW)
     assert abs(shares(served(store, f"{order[-1]}.1", 41))["x"] - 20) <= 4
 
 
@@ -205,8 +205,8 @@ def test_batches_of_a_tenant_share_what_one_would_get(store):
 
 
 def test_tenant_has_a_weight_of_its_own(store):
-    store.lanes.weigh("studio/", 3)
-    store.lanes.weigh("studio", 50)  # of a batch of that name
+    store.lanes.weigh("studio/", 3, NOW)
+    store.lanes.weigh("studio", 50, NOW)  # of a batch of that name
     line_up(store, "studio", x=60, y=60)
     store.enqueue(new(*numbered("o", 60), batch="o", tenant="other"), NOW)
     told = shares(served(store, "first.1", 41))

@@ -18,10 +18,9 @@ from hypothesis.stateful import (
 )
 
 from orchestrator.errors import QueueFull
-from orchestrator.models import NewJob, State, batch_name
+from orchestrator.models import RETENTION, NewJob, State, batch_name
 from orchestrator.retry import UNTIL_RESUMED
 from orchestrator.store import Store, records
-from orchestrator.store.jobs import DEAD_SECONDS
 from tests import store_kit
 from tests.store_kit import (
     DAY,
@@ -61,6 +60,7 @@ BATCHES = [batch_name(*pair) for pair in product(OWN_BATCHES, TENANTS)]
 MOST_JOBS = 30
 LIVE = ("granted", "open", "submitted")
 # verdict, seconds until it is tried again (None: never), class it counts as, rest in seconds, what it means
+BATCH_KEYS = ("batch", "jobs-of", "ended-in", "lanes-of", "spend-of", "filling")
 SETTLEMENTS: list[tuple[str, float | None, str, float | None, str]] = [
     ("succeeded", None, "", None, ""),
     ("succeeded", None, "", None, ""),
@@ -79,8 +79,10 @@ WANTED = [(PROVIDER,), (PROVIDER,), (OTHER,), PROVIDERS, PROVIDERS, "a", "b", "o
 PAUSABLE = [*product(["provider"], PROVIDERS), *product(["batch"], BATCHES)]
 ACTIONS = (
     "cancel cancel replay replay purge pause resume resume pause_account resume_account resume_account "
-    "change change weigh poll_at_a_pace crash"
+    "change change weigh poll_at_a_pace crash cancel_batch prioritise begin_filling end_filling limit limit"
 ).split()
+OPEN = (State.QUEUED, State.SUBMITTED)
+FILLING_LEASE = 600.0
 PICK = st.integers(0, 10_000)
 
 
@@ -106,6 +108,7 @@ class Schedule(RuleBasedStateMachine):
         self.paused: set[tuple[str, str]] = set()
         self.purged: set[str] = set()
         self.over: set[str] = set()  # jobs that Celery has been told the end of
+        self.leases: dict[tuple[str, str], float] = {}  # who fills a batch → how long that is believed
         self.limited, self.is_behind = True, False
 
     @precondition(lambda self: len(self.ids) < MOST_JOBS)
@@ -266,9 +269,50 @@ class Schedule(RuleBasedStateMachine):
         self.store.accounts.change(each.provider, each.name, {"max_jobs": slots % 5 or None})
         self.told(self.store.fill(each.provider, self.now))
 
+    def cancel_batch(self, pick, other):
+        """Whole, or interrupted at some moment."""
+        batch, place = BATCHES[pick % len(BATCHES)], 0
+        for step_number in range(other % 40):
+            step = self.store.batches.cancel(batch, self.now, place, 2)
+            place += step.seen
+            self.told(step.grants)
+            if step_number == other % 40 - 1:
+                return
+            self.store.revoked(step.quiet)
+            self.over |= set(step.quiet)
+            if not step.seen:
+                left = [
+                    job.id for job in self.store.jobs(self.ids) if job.batch == batch and job.state in OPEN
+                ]
+                assert not left
+                if self.store.lanes.why_paused(batch) == "cancel":
+                    self.paused.discard(("batch", batch))
+                return self.told(self.store.batches.end_cancel(batch, self.now))
+
+    def prioritise(self, pick, priority):
+        open_ids = {job.id for job in self.store.jobs(self.ids) if job.state in OPEN}
+        ids = [job_id for part in self.store.batches.ids(BATCHES[pick % len(BATCHES)]) for job_id in part]
+        if ids:
+            assert self.store.batches.prioritise(ids, priority % 10) == len(open_ids & set(ids))
+
+    def begin_filling(self, pick, other):
+        batch, producer = BATCHES[pick % len(BATCHES)], "pq"[other % 2]
+        self.store.batches.begin_filling(batch, producer, self.now)
+        self.leases[batch, producer] = self.now + FILLING_LEASE
+
+    def end_filling(self, pick, _):
+        if self.leases:
+            batch, producer = sorted(self.leases)[pick % len(self.leases)]
+            del self.leases[batch, producer]
+            self.store.batches.end_filling(batch, producer, self.now)
+
+    def limit(self, pick, other):
+        most = [None, 1, 2][other % 3]
+        self.store.batches.limit(BATCHES[pick % len(BATCHES)], {"max_failures": most}, self.now)
+
     def weigh(self, pick, other):
         owner, weight = ["", "x", "y", "t/", "u/"][pick % 5], [0.5, 1, 3][other % 3]
-        self.store.lanes.weigh(owner, weight)
+        self.store.lanes.weigh(owner, weight, self.now)
         self.weights[owner] = weight
 
     def crash(self, *_):
@@ -354,11 +398,41 @@ class Schedule(RuleBasedStateMachine):
                 assert is_due != finished
             if job.artifact_urls:
                 assert ACCOUNTS[job.account].provider == job.provider
+        self.pauses_have_a_reason()
         self.indexes_agree(lanes)
+        self.lanes_are_in_order(lanes, jobs)
+        self.batches_are_over_or_not(jobs)
         self.counts_add_up(jobs)
         self.letters_are_kept(jobs)
         if not self.is_behind and not any(moment <= self.now for moment in due.values()):
             self.slots_are_busy(lanes)
+
+    def pauses_have_a_reason(self):
+        """A batch is paused by a person, its failures or a cancel, until it is resumed or over."""
+        paused = {tuple(each.split(":", 1)) for each in self.store.lanes.paused()}
+        for kind, name in self.paused - paused:
+            assert kind == "batch" and self.raw.hexists(f"orc:batch:{name}", "over")
+        for kind, name in paused - self.paused:
+            assert kind == "batch" and self.store.lanes.why_paused(name) in ("failures", "cancel")
+        self.paused = paused
+
+    def lanes_are_in_order(self, lanes, jobs):
+        priorities = {job.id: job.priority for job in jobs}
+        for members in lanes.values():
+            assert members == sorted(members, key=lambda job_id: (-priorities[job_id], int(job_id)))
+
+    def batches_are_over_or_not(self, jobs):
+        """Over: nobody fills it, all jobs have ended, and nothing of it is kept for ever."""
+        for batch in {job.batch for job in jobs} - {""}:
+            all_ended = all(job.state.ended for job in jobs if job.batch == batch)
+            fills = max((until for (name, _), until in self.leases.items() if name == batch), default=0)
+            over, filling = self.raw.hmget(f"orc:batch:{batch}", "over", "filling")
+            assert all_ended or not over
+            assert bool(filling) or fills <= self.now
+            if all_ended and not filling:
+                assert over
+            endless = [name for name in BATCH_KEYS if self.raw.ttl(f"orc:{name}:{batch}") == -1]
+            assert bool(endless) != (over is not None and not filling), (batch, endless)
 
     def indexes_agree(self, lanes):
         indexed: dict[str, set[str]] = {}
@@ -399,8 +473,9 @@ class Schedule(RuleBasedStateMachine):
     def letters_are_kept(self, jobs):
         failed = {job.id: job.ended_at for job in jobs if job.state is State.FAILED}
         letters = set(self.raw.zrange("orc:dead", 0, -1))
+        self.purged &= failed.keys()  # a late success may have lifted it, and it may fail once more
         assert letters <= failed.keys() - self.purged
-        recent = {job_id for job_id, moment in failed.items() if moment > self.now - DEAD_SECONDS}
+        recent = {job_id for job_id, moment in failed.items() if moment > self.now - RETENTION.failed}
         assert recent - self.purged <= letters
 
     def teardown(self):
@@ -422,6 +497,11 @@ class Schedule(RuleBasedStateMachine):
         self.now += FINISH_PATIENCE
         self.drain()
         assert all(job.state.ended for job in self.store.jobs(self.ids))
+        assert all(
+            self.raw.hexists(f"orc:batch:{job.batch}", "over")
+            for job in self.store.jobs(self.ids)
+            if job.batch
+        )
         assert [row["used"] for row in self.rows()] == [0, 0, 0]
         assert not [member for member in self.raw.zrange("orc:due", 0, -1) if member.startswith("job:")]
         assert not list(
@@ -484,7 +564,7 @@ class Schedule(RuleBasedStateMachine):
             means=means,
             listed=None if running is None else {each: f"task-{each}" for each in running},
         )
-        if settled.word == "settled" and verdict in ("busy", "refused"):
+        if self.raw.hget(f"orc:attempt:{attempt}", "fate") == "refunded":
             self.given_back.add(attempt)
         if settled.word == "settled" and means == "moderated" and attempt in self.contents:
             self.refused.add((self.store.attempt(attempt).provider, self.contents[attempt]))

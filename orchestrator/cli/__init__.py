@@ -10,6 +10,7 @@ import signal
 import click
 
 from orchestrator.cli import (
+    batches,
     callbacks,
     collecting,
     dead,
@@ -28,6 +29,7 @@ COMMANDS = (
     *(local.demo, local.up, local.simulate, local.doctor, local.providers, local.openapi),
     *(files.run, jobs.enqueue, jobs.status, jobs.explain, jobs.forecast, watch.watch, watch.top),
     *(operate.accounts, operate.pause, operate.resume, operate.drain, operate.weigh, dead.dead),
+    *(batches.list_, batches.limit, batches.cancel, batches.prioritise, batches.retry, batches.purge),
     *(spend.spend, spend.cap, callbacks.callbacks, notices.notices, recover.recover, report.report),
     *(collecting.collecting, collecting.refresh),
 )

@@ -44,7 +44,7 @@ def filtered(command: Command) -> Command:
 
 @click.group()
 def dead() -> None:
-    """Dead letters: failed jobs, kept for 30 days, that may run again."""
+    """Dead letters: failed jobs, kept for 30 days or as the settings say, that may run again."""
 
 
 @dead.command("list")

@@ -15,9 +15,10 @@ Keys (all begin with `orc:`; the scripts in lua/ build them):
     tenants:<pool>              hash    tenant → its lanes there
     owed:<pool>                 zset    tenant or batch of a lane that ended → how much it was served
     served:<provider>           number  how much the lane served last had been served
+    batches                     zset    batch → when its first job came
     weights                     hash    batch, or `<tenant>/` → share of its lanes beside those of weight 1
     paused                      set     provider:<name>, batch:<name>
-    due                         zset    job:<id>, account:<provider>/<name>, notices:<host> → when to look
+    due                         zset    job:<id>, account:<provider>/<name>, batch:<name>, notices:<host> → at
     dead                        zset    failed job → when it failed
     collecting                  zset    job whose pictures could not be kept → when their URLs die
     storage                     string  why nothing is begun: pictures cannot be kept; expires by itself
@@ -25,7 +26,8 @@ Keys (all begin with `orc:`; the scripts in lua/ build them):
     spend:<provider>/<name>     hash    <day>/<what became of it> → generations begun; cost
     spend-of:<batch>            hash    <provider>/<account>/<what became of it> → generations begun; cost
     refused:<provider>:<hash>   string  what moderation refused
-    batch:<name>                hash    counts by state, busy_seconds
+    batch:<name>                hash    counts by state, busy_seconds, limits, over (when), paused (why)
+    filling:<batch>             zset    who fills it → end of the lease
     jobs-of:<batch>             list    job ids in the order they came
     ended-in:<batch>            stream  job ids in the order they ended
     lanes-of:<batch>            set     lanes its jobs waited in
@@ -46,7 +48,9 @@ Every method may raise StoreUnavailable, and then may be called again: the scrip
 
 from __future__ import annotations
 
+from orchestrator.models import RETENTION, Retention
 from orchestrator.store.accounts import Accounts
+from orchestrator.store.batches import Batches
 from orchestrator.store.collecting import Collecting
 from orchestrator.store.dead_letters import DeadLetters
 from orchestrator.store.jobs import Jobs, Opened
@@ -63,10 +67,11 @@ __all__ = ["Heard", "Opened", "Store"]
 class Store(Jobs):
     """Everything Redis knows. Thread-safe."""
 
-    def __init__(self, url: str) -> None:
-        link = Link(url)
+    def __init__(self, url: str, retention: Retention = RETENTION) -> None:
+        link = Link(url, retention)
         super().__init__(link)
         self.accounts = Accounts(link)
+        self.batches = Batches(link)
         self.lanes = Lanes(link)
         self.dead = DeadLetters(link)
         self.collecting = Collecting(link)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from orchestrator.models import Message
 from orchestrator.store import records
-from orchestrator.store.jobs import DEAD_SECONDS, KEEP_SECONDS
 from orchestrator.store.link import PREFIX, Link
 
 DEAD = f"{PREFIX}dead"
@@ -30,7 +29,8 @@ class DeadLetters:
 
     def ids(self, now: float, after: float = 0.0, before: float | None = None) -> list[tuple[str, float]]:
         """(job, when it failed), oldest first; `after` and `before` bound that moment, in unix seconds."""
-        self._link.call(lambda: self._link.client.zremrangebyscore(DEAD, "-inf", now - DEAD_SECONDS))
+        forgotten = now - self._link.retention.failed
+        self._link.call(lambda: self._link.client.zremrangebyscore(DEAD, "-inf", forgotten))
         latest = now if before is None else before
         found = self._link.call(lambda: self._link.client.zrangebyscore(DEAD, after, latest, withscores=True))
         return [(job_id, float(failed_at)) for job_id, failed_at in found]
@@ -48,4 +48,4 @@ class DeadLetters:
 
     def purge(self, job_ids: Sequence[str]) -> int:
         """Give these up; their records go as those of other ended jobs do. Gives how many there were."""
-        return int(self._link.step("purge", KEEP_SECONDS, *job_ids))
+        return int(self._link.step("purge", *job_ids))

@@ -18,8 +18,6 @@ from orchestrator.store.link import PREFIX, WAIT_SLICE_SECONDS, Link
 
 JOBS_PER_CALL = 500
 SAMPLE_SIZE = 512  # durations kept per provider and model
-KEEP_SECONDS = 7 * 86_400  # ended jobs are kept for so long
-DEAD_SECONDS = 30 * 86_400  # … and those that failed for so long, that they may be replayed
 REFUSED_SECONDS = 30 * 86_400  # what moderation refused is not sent again for so long
 DELIVERY_SECONDS = 3600  # how long a callback is remembered, to refuse its replay
 CLAIM_LIMIT = 200
@@ -87,15 +85,22 @@ class Jobs:
     ) -> tuple[int, tuple[Message, ...]]:
         """Store and line up jobs; one that is known already is left as it is. Gives (added, grants).
 
+        Those of one batch keep it from being over until the last is stored. Where the caller is killed before
+        that, it is the same call made again, or 600 seconds, that ends this.
         `max_waiting`: how many may wait in all, 0 for no cap; two callers at once may exceed it together.
         Raises: QueueFull, with none of them stored.
         """
         added = 0
         grants: list[Message] = []
+        batches = {job.batch for job in jobs} if len(jobs) > JOBS_PER_CALL else ()
+        filled, producer = (jobs[0].batch, jobs[0].id) if len(batches) == 1 else ("", "")
         for first in range(0, len(jobs), JOBS_PER_CALL):
             arguments = [value for job in jobs[first : first + JOBS_PER_CALL] for value in records.row(job)]
             most = 0 if first else max_waiting  # all or none: it is the first call that asks
-            count, granted = self._link.step("enqueue", now, most, len(jobs), *arguments)
+            goes_on = "1" if first + JOBS_PER_CALL < len(jobs) else ""
+            count, granted = self._link.step(
+                "enqueue", now, most, len(jobs), filled, producer, goes_on, *arguments
+            )
             if count < 0:
                 raise QueueFull(
                     f"{granted} jobs wait already, and {len(jobs)} more would be above {max_waiting}"
@@ -160,7 +165,7 @@ class Jobs:
     ) -> bool:
         """Record a job that is not known, but whose pictures were found. `result`: as the job's would be."""
         told = (result["provider"], result["account"], custom_id, tenant)
-        arguments = (result["job_id"], batch, json.dumps(result), now, KEEP_SECONDS, *told)
+        arguments = (result["job_id"], batch, json.dumps(result), now, *told)
         return bool(self._link.step("adopt_kept", *arguments))
 
     def uncertain(self, attempt: str, now: float, due_at: float) -> None:
@@ -220,17 +225,28 @@ class Jobs:
         """True for the one caller that is to finish the job now."""
         return bool(self._link.step("begin_finish", job_id, now))
 
+    def to_stop(self, job_id: str) -> str:
+        """The upstream id of a cancelled job's generation that the provider was not asked to stop yet."""
+        return str(self._link.call(lambda: self._link.client.hget(f"{PREFIX}job:{job_id}", "to_stop")) or "")
+
+    def stopped(self, job_id: str) -> None:
+        """The provider was asked to stop a cancelled job's generation."""
+        self._link.call(lambda: self._link.client.hdel(f"{PREFIX}job:{job_id}", "to_stop"))
+
+    def revoked(self, job_ids: Sequence[str]) -> None:
+        """Record that Celery has the end of these cancelled jobs."""
+        self._link.step("revoked", *job_ids)
+
     def end(
         self, job_id: str, now: float, state: State, result: Mapping[str, Any] | None, reason: str
     ) -> bool:
         """True for the one caller that ended the job."""
         told = json.dumps(result) if result else ""
-        keep_seconds = DEAD_SECONDS if state is State.FAILED else KEEP_SECONDS
-        return bool(self._link.step("end", job_id, now, state.value, told, keep_seconds, reason))
+        return bool(self._link.step("end", job_id, now, state.value, told, reason))
 
     def cancel(self, job_id: str, now: float) -> Cancelled | None:
         """Cancel a job that is not over; None where it is too late."""
-        done, *rest = self._link.step("cancel", job_id, now, KEEP_SECONDS)
+        done, *rest = self._link.step("cancel", job_id, now)
         if not done:
             return None
         finish, account, upstream_id, grants = rest
@@ -242,7 +258,7 @@ class Jobs:
         Looks that become due within `horizon_seconds` are claimed as well, to be made at their time.
         """
         count, submits, finishes, looks, grants, hosts = self._link.step(
-            "claim", now, CLAIM_LIMIT, CLAIM_PUSH_SECONDS, horizon_seconds, KEEP_SECONDS
+            "claim", now, CLAIM_LIMIT, CLAIM_PUSH_SECONDS, horizon_seconds
         )
         pairs = tuple((attempt, float(due_at)) for attempt, due_at in looks)
         claimed = Claimed(
@@ -276,7 +292,10 @@ class Jobs:
         """Raises: JobNotFound."""
         row = self._link.call(lambda: self._link.client.hgetall(f"{PREFIX}job:{job_id}"))
         if not row:
-            raise JobNotFound(f"no job has the id {job_id!r} (records are kept for 7 days after the end)")
+            days = self._link.retention.ended / 86_400
+            raise JobNotFound(
+                f"no job has the id {job_id!r} (records are kept for {days:g} days after the end)"
+            )
         return records.job(job_id, row, self.due_at(job_id))
 
     def due_at(self, job_id: str) -> float | None:
@@ -373,7 +392,7 @@ class Jobs:
             return job
 
     def ended_in(self, batch: str, timeout: float | None) -> Iterator[str]:
-        """Ids of the batch's jobs as they end, from the first that ever did. Endless.
+        """Ids of the batch's jobs as they end, from the first that ever did. Endless; '' while none does.
 
         Raises: TimeoutError once `timeout` seconds have passed since the call.
         """
@@ -384,7 +403,7 @@ class Jobs:
             if patience <= 0:
                 raise TimeoutError(f"batch {batch!r} was not over after {timeout} seconds")
             ids, last = self.ended_after(batch, last, patience)
-            yield from ids
+            yield from ids or ([""] if _patience(give_up_at) > 0 else [])
 
     def ended_after(self, batch: str, last: str, patience: float) -> tuple[list[str], str]:
         """Ids of some of the batch's jobs that ended after `last`, and the next `last`.

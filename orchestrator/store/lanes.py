@@ -36,13 +36,9 @@ class Lanes:
     def __init__(self, link: Link) -> None:
         self._link = link
 
-    def weigh(self, owner: str, weight: float) -> None:
+    def weigh(self, owner: str, weight: float, now: float) -> None:
         """Give a batch, or a tenant (`<tenant>/`), so many times the share of one of weight 1."""
-        key = f"{PREFIX}weights"
-        if weight == 1:
-            self._link.call(lambda: self._link.client.hdel(key, owner))
-        else:
-            self._link.call(lambda: self._link.client.hset(key, owner, weight))
+        self._link.step("weigh", owner, weight, now)
 
     def pause(self, kind: str, name: str, now: float) -> None:
         """Grant nothing to a `batch`, or of a `provider`, until it is resumed."""
@@ -58,7 +54,7 @@ class Lanes:
         return found
 
     def why_paused(self, batch: str) -> str:
-        """`a person` or `spend`; empty where it is not paused."""
+        """`a person`, `spend`, `failures` or `cancel`; empty where it is not paused."""
         return str(self._link.call(lambda: self._link.client.hget(f"{PREFIX}batch:{batch}", "paused")) or "")
 
     def waiting_for(self, pool: str) -> list[Lane]:

@@ -10,11 +10,12 @@ import redis
 from redis.maint_notifications import MaintNotificationsConfig
 
 from orchestrator.errors import StoreUnavailable
+from orchestrator.models import Retention
 
 PREFIX = "orc:"
 WAIT_SLICE_SECONDS = 5.0  # how long one blocking read lasts; the net below a lost wake-up
 MAX_CONNECTIONS, PATIENCE_SECONDS = 128, 5.0
-SHARED = ("common", "lanes", "spend", "slots", "notices", "ends")  # stand before every step
+SHARED = ("common", "lanes", "spend", "slots", "notices", "batches", "ends")  # stand before every step
 
 CANNOT_WRITE = (
     redis.exceptions.OutOfMemoryError,
@@ -28,7 +29,8 @@ CANNOT_WRITE_WORDS = ("MISCONF", "NOREPLICAS", "LOADING", "OOM", "READONLY")
 class Link:
     """Thread-safe. Every call may raise StoreUnavailable."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, retention: Retention) -> None:
+        self.retention = retention
         # A flood of callbacks must wait for a connection, and not open thousands.
         pool = redis.BlockingConnectionPool.from_url(
             url,
@@ -41,7 +43,8 @@ class Link:
         )
         self.client: Any = redis.Redis.from_pool(pool)
         folder = resources.files("orchestrator.store") / "lua"
-        shared = "".join((folder / f"{name}.lua").read_text() for name in SHARED)
+        kept = f"local KEEP, KEEP_DEAD = {retention.ended}, {retention.failed}\n"
+        shared = kept + "".join((folder / f"{name}.lua").read_text() for name in SHARED)
         self._steps = {
             file.name.removesuffix(".lua"): self.client.register_script(shared + file.read_text())
             for file in folder.iterdir()

@@ -8,7 +8,6 @@ from typing import Any
 from orchestrator.errors import NotFound
 from orchestrator.models import Answer, Notice
 from orchestrator.store import records
-from orchestrator.store.jobs import DEAD_SECONDS, KEEP_SECONDS
 from orchestrator.store.link import PREFIX, Link
 
 WAITING, DEAD = f"{PREFIX}notices", f"{PREFIX}dead-notices"
@@ -24,7 +23,7 @@ class Notices:
     def tell_of(self, batch: str, targets: Mapping[str, str]) -> None:
         """Who is told of a batch: `notify_url`, `on_each`, `on_complete`. Safe to call twice."""
         pairs = [each for pair in targets.items() for each in pair]
-        self._link.step("tell_of", batch, KEEP_SECONDS, *pairs)
+        self._link.step("tell_of", batch, *pairs)
 
     def take(self, host: str, now: float) -> Notice | None:
         """The next that is to be sent to a host, for one caller; None where there is none just now."""
@@ -49,7 +48,6 @@ class Notices:
             "1" if answer.host_down else "",
             dice,
             shown,
-            KEEP_SECONDS,
             "1" if more else "",
         )
         return _taken(row)
@@ -77,7 +75,7 @@ class Notices:
         """How many wait, and how many are dead."""
         with self._link.client.pipeline(transaction=False) as pipeline:
             pipeline.zcard(WAITING)
-            pipeline.zremrangebyscore(DEAD, "-inf", now - DEAD_SECONDS)
+            pipeline.zremrangebyscore(DEAD, "-inf", now - self._link.retention.failed)
             pipeline.zcard(DEAD)
             waiting, _, dead = self._link.call(pipeline.execute)
             return int(waiting), int(dead)

@@ -33,14 +33,6 @@ class Ledger:
         key = f"{PREFIX}spend:{provider}/{account}"
         return float(self._link.call(lambda: self._link.client.hget(key, "cost")) or 0)
 
-    def cap(self, batch: str, most: float | None) -> None:
-        """Pause a batch before the generation that would make it cost more; None: no more."""
-        key = f"{PREFIX}batch:{batch}"
-        if most is None:
-            self._link.call(lambda: self._link.client.hdel(key, "max_spend"))
-        else:
-            self._link.call(lambda: self._link.client.hset(key, "max_spend", most))
-
     def uncertain(self) -> list[str]:
         """Attempts of which it is not known now whether the provider took them."""
         return sorted(self._link.call(lambda: self._link.client.smembers(f"{PREFIX}uncertain")))

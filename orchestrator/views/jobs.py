@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator import pauses
 from orchestrator.models import State
 from orchestrator.schemas import moment, shown
 from orchestrator.views.accounts import account_rows, account_view, print_accounts
@@ -26,11 +27,8 @@ def show_status(orchestrator: Orchestrator, as_json: bool) -> None:
     providers = orchestrator.flow.exchange.providers
     missing = {name: share for name in providers if (share := round(store.missing_share(name), 3))}
     paused = sorted(store.lanes.paused())
-    spent = [
-        name
-        for kind, _, name in (each.partition(":") for each in paused)
-        if kind == "batch" and store.lanes.why_paused(name) == "spend"
-    ]
+    batches = [each.removeprefix("batch:") for each in paused if each.startswith("batch:")]
+    why = {name: store.lanes.why_paused(name) for name in batches}
     uncertain = len(store.spend.uncertain())
     troubled, storage = store.collecting.count(), store.collecting.storage()
     waiting, dead = store.notices.counts(now)
@@ -41,7 +39,8 @@ def show_status(orchestrator: Orchestrator, as_json: bool) -> None:
                 "events": store.stats(),
                 "accounts": [account_view(row, now) for row in accounts],
                 "paused": paused,
-                "batches_at_spend_cap": spent,
+                "batches_at_spend_cap": [name for name in batches if why[name] == pauses.SPEND],
+                "batches_paused_by": why,
                 "uncertain": uncertain,
                 "not_kept": troubled,
                 "storage": storage or None,
@@ -55,10 +54,11 @@ def show_status(orchestrator: Orchestrator, as_json: bool) -> None:
     console.print(jobs)
     print_accounts(accounts, now)
     for kind, _, name in (each.partition(":") for each in paused):
-        cure = f"`orchestrator resume {kind} {name}`"
-        if kind == "batch" and name in spent:
-            cure = f"spend cap: `orchestrator cap batch {name} AMOUNT` raises it, then {cure}"
-        console.print(f"{kind} {name} is paused: {cure}", soft_wrap=True)
+        if kind == "batch":
+            told = f"{pauses.state(why[name])}: {pauses.cure(name, why[name])}"
+        else:
+            told = f"is paused: `orchestrator resume {kind} {name}`"
+        console.print(f"{kind} {name} {told}", soft_wrap=True)
     if uncertain:
         told = f"of {counted(uncertain, 'submit')} it is not known whether the provider took it"
         console.print(f"{told}: `orchestrator status --uncertain`")

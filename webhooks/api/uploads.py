@@ -55,7 +55,9 @@ def take(orchestrator: Orchestrator, upload: Upload) -> tuple[int, int]:
         orchestrator.operations.prepare(upload.batch, upload.tenant, None, upload.max_spend)
         if upload.notices:
             flow.store.notices.tell_of(upload.batch, upload.notices)
-        return spool.total, _enqueue(orchestrator, spool)
+        first = next(spool.chunks(1))[0]
+        with orchestrator.filling(upload.batch, producer=first.id):  # the same upload made again is the same
+            return spool.total, _enqueue(orchestrator, spool)
 
 
 def _records() -> Iterator[Record]:

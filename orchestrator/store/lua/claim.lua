@@ -1,5 +1,5 @@
 -- Claims what is due by moving its time ahead, never by removing it. ARGV: now, limit, push_seconds,
--- horizon_seconds: looks that become due so soon are claimed too, with the moment to make them; keep_seconds
+-- horizon_seconds: looks that become due so soon are claimed too, with the moment to make them
 -- Gives {claimed, submits, finishes, attempts to look at, grants, hosts that notices wait for: {host, senders}}
 local now, push = tonumber(ARGV[1]), tonumber(ARGV[3])
 local due = redis.call('ZRANGEBYSCORE', DUE, '-inf', now + tonumber(ARGV[4]), 'WITHSCORES', 'LIMIT', 0, ARGV[2])
@@ -11,7 +11,7 @@ local function expire(id)
     leave_lane(id)
     finishes[#finishes + 1] = to_finish(id, now, '', job_field(id, 'provider'), job_field(id, 'account') or '')
   else
-    finishes[#finishes + 1] = cancel_job(id, now, ARGV[5], 'it expired before it was begun')
+    finishes[#finishes + 1] = cancel_job(id, now, 'it expired before it was begun')
   end
 end
 
@@ -52,6 +52,7 @@ local function claim(kind, id, due_at)
   elseif kind == 'notices' then
     local senders = claim_host(id, now)
     if senders > 0 then hosts[#hosts + 1] = {id, senders} end
+  elseif kind == 'batch' then see_to_batch(id, now)
   elseif state == 'queued' then claim_queued(id)
   elseif state == 'submitted' then looks[#looks + 1] = {last_attempt(id), tostring(due_at)}
   elseif state == 'collecting' or state == 'cancelled' then finishes[#finishes + 1] = finish_due(id, now)

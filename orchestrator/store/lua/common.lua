@@ -1,5 +1,6 @@
 -- Shared by every step: it stands before each of the other files. One step is one script, so one moment.
--- `now` (unix seconds) always comes from the caller. Keys are described in orchestrator/store/__init__.py.
+-- `now` (unix seconds) always comes from the caller; KEEP and KEEP_DEAD, for how long what has ended is kept, from
+-- the settings. Keys are described in orchestrator/store/__init__.py.
 local P = 'orc:'
 local DUE, COUNTS, STATS, DEAD, PAUSED, WEIGHTS, UNCERTAIN = P .. 'due', P .. 'counts', P .. 'stats', P .. 'dead',
   P .. 'paused', P .. 'weights', P .. 'uncertain'
@@ -12,7 +13,6 @@ local REPLY_GRACE = 30           -- the reply to a submit is waited for by its t
 local FINISH_PATIENCE = 60       -- a finish that did not return is sent again after this
 local UNSET_DEADLINE = 86400     -- lease of a grant that is not open yet
 local DAY = 86400
-local KEEP_DEAD = 30 * DAY       -- failed jobs are kept for so long, that they may be replayed
 
 local function job_key(id) return P .. 'job:' .. id end
 local function attempt_key(attempt) return P .. 'attempt:' .. attempt end

@@ -1,5 +1,5 @@
 -- Ends a job that Celery has finished with. Safe to call twice.
--- ARGV: job, now, state, result, keep_seconds, reason
+-- ARGV: job, now, state, result, reason
 local id, now = ARGV[1], tonumber(ARGV[2])
 local job = redis.call('HMGET', job_key(id), 'state', 'collect_failures')
 local state = job[1]
@@ -23,8 +23,11 @@ end
 redis.call('ZREM', DUE, 'job:' .. id)
 redis.call('HDEL', job_key(id), 'saved')
 set_state(id, ARGV[3])
-if ARGV[3] == 'failed' then redis.call('ZADD', DEAD, now, id) end
+if ARGV[3] == 'failed' then
+  redis.call('ZADD', DEAD, now, id)
+  redis.call('ZREMRANGEBYSCORE', DEAD, '-inf', now - KEEP_DEAD)
+end
 if ARGV[4] ~= '' then redis.call('HSET', job_key(id), 'result', ARGV[4]) end
-if ARGV[6] ~= '' then redis.call('HSET', job_key(id), 'reason', ARGV[6]) end
-announce_end(id, now, ARGV[5])
+if ARGV[5] ~= '' then redis.call('HSET', job_key(id), 'reason', ARGV[5]) end
+announce_end(id, now)
 return 1

@@ -1,8 +1,9 @@
 -- Stores jobs that are not stored yet, lets them join their lanes, fills free slots.
--- ARGV: now, most that may wait (0: no cap), how many come in all, then for each job: id, provider, parameters,
---       batch, priority, start_at, more (JSON: pinned, target, choices, tenant, options, max_attempts, expires …)
+-- ARGV: now, most that may wait (0: no cap), how many come in all, batch that several such calls fill ('': none), who
+--       fills it, '1' where another call follows, then for each job: id, provider, parameters, batch, priority,
+--       start_at, more (JSON: pinned, target, choices, tenant, options, max_attempts, expires …)
 -- Gives {added, grants}; {-1, how many wait} where that would be too many.
-local now, most = tonumber(ARGV[1]), tonumber(ARGV[2])
+local now, most, filled, producer, goes_on = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[4], ARGV[5], ARGV[6] == '1'
 local grants, providers, batches, added = {}, {}, {}, 0
 
 if most > 0 then
@@ -11,13 +12,13 @@ if most > 0 then
     if string.match(counts[i], '/queued$') then waiting = waiting + tonumber(counts[i + 1]) end
   end
   local more = tonumber(ARGV[3])
-  for i = 4, #ARGV, 7 do
+  for i = 7, #ARGV, 7 do
     if redis.call('EXISTS', job_key(ARGV[i])) == 1 then more = more - 1 end  -- the same call, made again
   end
   if waiting + more > most then return {-1, waiting} end
 end
 
-for i = 4, #ARGV, 7 do
+for i = 7, #ARGV, 7 do
   local id, provider, batch, priority, start_at =
     ARGV[i], ARGV[i + 1], ARGV[i + 3], ARGV[i + 4], tonumber(ARGV[i + 5])
   if redis.call('EXISTS', job_key(id)) == 0 then
@@ -43,5 +44,8 @@ for i = 4, #ARGV, 7 do
   end
 end
 for batch, ids in pairs(batches) do join_batch(batch, ids, now) end
+if filled ~= '' then
+  if goes_on then begin_filling(filled, producer, now) else end_filling(filled, now, producer) end
+end
 fill_all(providers, now, grants)
 return {added, grants}

@@ -27,10 +27,11 @@ end
 
 if not job[2] and redis.call('EXISTS', refused_key(provider, ARGV[3])) == 1 then return opened(1) end
 local price = price_of(provider, account)
-if is_spent(provider, account) then
+local batch = job[3] ~= '' and redis.call('HMGET', batch_key(job[3]), 'max_spend', 'paused') or {}
+if is_spent(provider, account) or batch[2] == 'failures' or batch[2] == 'cancel' then
   join_lane(id)
   return take_back('account:' .. provider .. '/' .. account)
-elseif is_batch_spent(job[3], price) then
+elseif is_batch_spent(batch[1], job[3], price) then
   pause_batch(job[3], 'spend')
   join_lane(id)
   return take_back('account:' .. provider .. '/' .. account)

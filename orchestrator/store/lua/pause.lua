@@ -9,10 +9,9 @@ if kind == 'provider' then
   redis.call('SREM', PAUSED, 'provider:' .. name)
   providers[name] = true
 else
+  forgive_failures(name)
   resume_batch(name)
-  for _, lane in ipairs(redis.call('SMEMBERS', P .. 'lanes-of:' .. name)) do
-    for _, pool in ipairs(pools_of(lane)) do providers[provider_of(pool)] = true end
-  end
+  add_providers_of_batch(name, providers)
 end
 fill_all(providers, now, grants)
 return grants

@@ -159,6 +159,12 @@ local function add_providers_of(id, providers)
   for _, provider in ipairs(providers_of(id)) do providers[provider] = true end
 end
 
+local function add_providers_of_batch(batch, providers)
+  for _, lane in ipairs(redis.call('SMEMBERS', P .. 'lanes-of:' .. batch)) do
+    for _, pool in ipairs(pools_of(lane)) do providers[provider_of(pool)] = true end
+  end
+end
+
 local function fill_for(id, now, grants)
   for _, provider in ipairs(providers_of(id)) do fill(provider, now, grants) end
 end
@@ -274,9 +280,8 @@ local function close(attempt, verdict, now, charged)
   if fate == 'refunded' then
     local spent = redis.call('HMGET', attempt_key(attempt), 'job', 'price')
     local batch = job_field(spent[1], 'batch') or ''
-    if redis.call('HGET', batch_key(batch), 'paused') == 'spend' and not is_batch_spent(batch, tonumber(spent[2])) then
-      resume_batch(batch)
-    end
+    local held = redis.call('HMGET', batch_key(batch), 'max_spend', 'paused')
+    if held[2] == 'spend' and not is_batch_spent(held[1], batch, tonumber(spent[2])) then resume_batch(batch) end
   end
   if not fate or fate == 'refunded' then
     local held = redis.call('HMGET', attempt_key(attempt), 'provider', 'account')

@@ -16,8 +16,8 @@ local function is_spent(provider, account)
   return tonumber(redis.call('HGET', spend_key(provider, account), 'cost') or '0') + price_of(provider, account) > most + CENT
 end
 
-local function is_batch_spent(batch, price)
-  local most = batch ~= '' and redis.call('HGET', batch_key(batch), 'max_spend')
+-- `most`: what the batch may cost; nil or false: no cap.
+local function is_batch_spent(most, batch, price)
   return most and tonumber(redis.call('HGET', spend_of_key(batch), 'cost') or '0') + price > tonumber(most) + CENT
 end
 
