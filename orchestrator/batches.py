@@ -87,7 +87,10 @@ class Batches:
         finally:
             is_done.set()
             renewing.join()  # a renewal under way must not come after the end
-        store.end_filling(batch, name, clock())
+        try:
+            store.end_filling(batch, name, clock())
+        except StoreUnavailable as error:
+            logger.warning("batch.filling_not_ended name=%s error=%s: it runs out", batch, error)
 
     def agree(self, batch: str, tenant: str, terms: Terms) -> None:
         """Take the terms of a batch, before it is filled. Raises: Invalid."""

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from celery import Celery, Signature, current_app
+from celery import Celery, Signature, current_app, states
+from celery.exceptions import TaskRevokedError
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps
 
-from orchestrator.errors import masked
+from orchestrator.errors import StoreUnavailable, masked
 from orchestrator.models import CLAIM_PUSH_SECONDS, RETENTION, Message
 
 GENERATE = "orchestrator.generate"
@@ -113,14 +114,34 @@ class Broker:
 
         So there is nothing for a worker to do, and no row of Flower's to correct. Safe to call twice.
         """
-        for job_id in job_ids:
-            self.app.backend.mark_as_revoked(job_id, f"job {job_id} was cancelled")
+        if job_ids:
+            self._at_results(lambda: self._store_revoked(job_ids))
 
     def forget(self, job_ids: Sequence[str]) -> None:
-        """Delete the results of these tasks."""
+        """Delete the results of these tasks. Safe to call twice."""
+        backend = self.app.backend
         if job_ids:
-            backend = self.app.backend
-            backend.client.delete(*map(backend.get_key_for_task, job_ids))
+            self._at_results(lambda: backend.client.delete(*map(backend.get_key_for_task, job_ids)))
+
+    def _store_revoked(self, job_ids: Sequence[str]) -> None:
+        """What Celery's `mark_as_revoked` does for one, in one go for many."""
+        backend = self.app.backend
+        with backend.client.pipeline(transaction=False) as pipeline:
+            for job_id in job_ids:
+                error = TaskRevokedError(f"job {job_id} was cancelled")
+                result = backend.encode_result(error, states.REVOKED)
+                meta = backend._get_result_meta(result, states.REVOKED, None, None)
+                text = backend.encode({**meta, "task_id": job_id})
+                key = backend.get_key_for_task(job_id)
+                pipeline.set(key, text, ex=backend.expires)
+                pipeline.publish(key, text)
+            pipeline.execute()
+
+    def _at_results(self, step: Callable[[], object]) -> None:
+        try:
+            self.app.backend.ensure(step, ())
+        except self.app.backend.connection_errors as error:
+            raise StoreUnavailable(f"the results do not answer ({type(error).__name__})") from None
 
     def refuse(self, message: Message, reason: str) -> None:
         """Let a task that could not become a job fail as itself, for its links and chords to see."""

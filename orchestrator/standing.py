@@ -28,7 +28,8 @@ class Standing:
     ends_at: float | None  # None: nobody can say
     cost: float  # at most, so far
     max_spend: float  # 0: no cap
-    paused: str  # why: a person, spend or failures; empty: it is not
+    paused: str  # why: a person, spend, failures or cancel; empty: it is not
+    is_filled: bool  # somebody goes on enqueuing
     notes: tuple[str, ...]  # what slows it
 
     @property
@@ -37,7 +38,7 @@ class Standing:
 
     @property
     def is_over(self) -> bool:
-        return self.ended >= self.total
+        return self.ended >= self.total and not self.is_filled
 
     @property
     def all_succeeded(self) -> bool:
@@ -61,6 +62,7 @@ def standing(insight: Insight, batch: str, total: int = 0) -> Standing:
         cost=store.spend.cost(batch),
         max_spend=known.get("max_spend", 0.0),
         paused=store.lanes.why_paused(batch),
+        is_filled="filling" in known,
         notes=told.notes,
     )
 

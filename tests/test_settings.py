@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import ConfigurationError
+from orchestrator.models import Retention
 from orchestrator.providers import registry
 from orchestrator.settings import ProviderFacts, Settings, environment
 from orchestrator.signatures import Reference, read_reference, sign_reference, webhook_keys
@@ -79,6 +80,25 @@ def test_the_cap_on_waiting_jobs_is_a_whole_number(read, most):
     assert read(MAX_WAITING="5000").max_waiting == 5000
     with pytest.raises(ConfigurationError, match="ORCHESTRATOR_MAX_WAITING"):
         read(MAX_WAITING=most)
+
+
+def test_what_has_ended_is_kept_for_as_long_as_is_said(read):
+    assert read().retention == Retention(7 * 86_400, 30 * 86_400)
+    assert read(KEEP_DAYS="0.5", KEEP_FAILED_DAYS="2").retention == Retention(43_200, 172_800)
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        ({"KEEP_DAYS": "0"}, "ORCHESTRATOR_KEEP_DAYS.* is 0; it must be from 0.05 to 3650 days"),
+        ({"KEEP_DAYS": "nan"}, "ORCHESTRATOR_KEEP_DAYS"),
+        ({"KEEP_DAYS": "a week"}, "ORCHESTRATOR_KEEP_DAYS"),
+        ({"KEEP_DAYS": "40"}, "ORCHESTRATOR_KEEP_FAILED_DAYS: is 30, less than the 40"),
+    ],
+)
+def test_wrong_retention_is_named(read, said, fault):
+    with pytest.raises(ConfigurationError, match=fault):
+        read(**said)
 
 
 def test_everything_may_be_set(read):

@@ -564,7 +564,7 @@ class Schedule(RuleBasedStateMachine):
             means=means,
             listed=None if running is None else {each: f"task-{each}" for each in running},
         )
-        if settled.word == "settled" and verdict in ("busy", "refused"):
+        if self.raw.hget(f"orc:attempt:{attempt}", "fate") == "refunded":
             self.given_back.add(attempt)
         if settled.word == "settled" and means == "moderated" and attempt in self.contents:
             self.refused.add((self.store.attempt(attempt).provider, self.contents[attempt]))

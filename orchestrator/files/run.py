@@ -114,7 +114,7 @@ def run(
         shown.running(one.batch, spool.total)
         one.take_all_that_ended()  # first: what has expired since must not be made again
         one.reopen(retry_failed)
-        with orchestrator.filling(one.batch, f"run {path}"):
+        with orchestrator.filling(one.batch, producer="" if path == STANDARD else path):
             one.fill()
         one.wait()
         keep_latest(spool, outcomes)

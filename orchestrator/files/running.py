@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from orchestrator import pauses
 from orchestrator.errors import NotFound, QueueFull, StoreUnavailable
 from orchestrator.files.checking import Fault, Faults
 from orchestrator.files.outcome import Outcome, forgotten, outcome
@@ -200,15 +201,10 @@ class Running:
 
 def how_to_go_on(batch: str, why: str) -> str:
     """What a person does about a batch that is paused."""
-    resume = f"`orchestrator resume batch {batch}`"
-    if why == "spend":
+    if why == pauses.SPEND:
+        resume = f"`orchestrator resume batch {batch}`"
         return (
             f"batch {batch} has reached its spend cap and is paused: `orchestrator cap batch {batch} AMOUNT` "
             f"raises it (and --max-spend, where you say one), then {resume}"
         )
-    if why == "failures":
-        return (
-            f"batch {batch} was stopped by its failures: `orchestrator dead list --batch {batch}` shows "
-            f"them, {resume} lets it go on"
-        )
-    return f"batch {batch} is paused: {resume} lets it go on"
+    return f"batch {batch} {pauses.state(why)}: {pauses.cure(batch, why)}"

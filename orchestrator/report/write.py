@@ -143,7 +143,7 @@ class _Gallery:
 
 def _is_over(known: Mapping[str, float]) -> bool:
     ended = sum(known.get(state, 0) for state in ("succeeded", "failed", "cancelled"))
-    return "ended" in known and ended >= known["total"]
+    return "ended" in known and "filling" not in known and ended >= known["total"]
 
 
 def _slots(store: Store, provider: str, now: float) -> float:

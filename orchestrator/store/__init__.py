@@ -18,8 +18,7 @@ Keys (all begin with `orc:`; the scripts in lua/ build them):
     batches                     zset    batch → when its first job came
     weights                     hash    batch, or `<tenant>/` → share of its lanes beside those of weight 1
     paused                      set     provider:<name>, batch:<name>
-    due                         zset    when to look at job:<id>, account:<provider>/<name>, batch:<name>,
-                                        notices:<host>
+    due                         zset    job:<id>, account:<provider>/<name>, batch:<name>, notices:<host> → at
     dead                        zset    failed job → when it failed
     collecting                  zset    job whose pictures could not be kept → when their URLs die
     storage                     string  why nothing is begun: pictures cannot be kept; expires by itself

@@ -5,25 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from rich.table import Table
-
 from orchestrator import pauses
 from orchestrator.models import State
 from orchestrator.schemas import moment
 from orchestrator.store.batches import Standing
-from orchestrator.views.printing import ago, console, print_json
+from orchestrator.views.printing import ago, console, counted, print_json
 
 
 def show_batches(found: Iterable[Standing], more: bool, now: float, as_json: bool) -> None:
     """`more`: there are others."""
     if as_json:
         return print_json([batch_view(each) for each in found])
-    states = [state.value for state in State]
-    table = Table("batch", "total", *states, "cost", "since", "", box=None)
     for each in found:
-        numbers = [str(each.counts[word] or "") for word in ("total", *states)]
-        table.add_row(each.name, *numbers, f"{each.cost:g}", ago(each.created_at, now), _how(each, now))
-    console.print(table)
+        console.print(_line(each, now), soft_wrap=True)
     if more:
         console.print("there are more: `--limit N` shows so many")
 
@@ -44,8 +38,13 @@ def batch_view(each: Standing) -> dict[str, Any]:
     }
 
 
-def _how(each: Standing, now: float) -> str:
+def _line(each: Standing, now: float) -> str:
+    states = [f"{each.counts[state.value]} {state.value}" for state in State if each.counts[state.value]]
+    jobs = f"{counted(each.counts['total'], 'job')} ({', '.join(states)})"
+    cost = f"cost {each.cost:g}" + (f" of {each.max_spend:g}" if each.max_spend else "")
+    how = [f"since {ago(each.created_at, now)}"]
     if each.over_at is not None and each.is_over:
-        return f"over since {ago(each.over_at, now)}"
-    told = [pauses.state(each.paused)] if each.paused else []
-    return ", ".join([*told, *(["is being filled"] if each.is_filled else [])])
+        how = [f"over since {ago(each.over_at, now)}"]
+    how += [pauses.state(each.paused)] if each.paused else []
+    how += ["is being filled"] if each.is_filled else []
+    return f"{each.name}  {jobs}  {cost}  {', '.join(how)}"

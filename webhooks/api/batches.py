@@ -148,7 +148,7 @@ def _view(name: str) -> dict[str, Any]:
         "name": name,
         "total": total,
         **{state.value: count for state, count in counts.items()},
-        "is_over": sum(count for state, count in counts.items() if state.ended) >= total,
+        "is_over": "filling" not in known and sum(counts[state] for state in State if state.ended) >= total,
         "paused": store.lanes.why_paused(batch) or None,
         "created_at": moment(known.get("created")),
         "cost": round(store.spend.cost(batch), 6),

@@ -53,7 +53,8 @@ def take(orchestrator: Orchestrator, upload: Upload) -> tuple[int, int]:
             raise invalid([("body", "there is nothing in it: each line is one job")])
         _refuse_changes(orchestrator, spool, faults)
         orchestrator.batches.agree(upload.batch, upload.tenant, upload.terms)
-        with orchestrator.filling(upload.batch, "upload"):
+        first = next(spool.chunks(1))[0]
+        with orchestrator.filling(upload.batch, producer=first.id):  # the same upload made again is the same
             return spool.total, _enqueue(orchestrator, spool)
 
 

@@ -15,7 +15,7 @@ local function keep_job(id, seconds)
 end
 
 local function announce_end(id, now)
-  local job = redis.call('HMGET', job_key(id), 'batch', 'state', 'notify_url')
+  local job = redis.call('HMGET', job_key(id), 'batch', 'notify_url', 'state')
   local batch, of_batch, on_each = job[1], false, false
   redis.call('HSET', job_key(id), 'ended', now)
   redis.call('PUBLISH', P .. 'ended:' .. id, '1')
@@ -24,8 +24,8 @@ local function announce_end(id, now)
     redis.call('HSET', batch_key(batch), 'ended', now)
     of_batch, on_each = end_batch_if_over(batch, now)
   end
-  notice_job(id, now, {job[3], of_batch, on_each})
-  keep_job(id, job[2] == 'failed' and KEEP_DEAD or KEEP)
+  notice_job(id, now, {job[2], of_batch, on_each})
+  keep_job(id, job[3] == 'failed' and KEEP_DEAD or KEEP)
 end
 
 -- A job that had ended goes on.
