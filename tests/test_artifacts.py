@@ -160,6 +160,15 @@ def test_removing_a_picture_removes_no_other(root):
     assert len(files(root)) == 2
 
 
+def test_picture_is_removed_with_its_sidecar(root):
+    store = Artifacts(root)
+    kept = [store.put(name, URL, [PNG]) for name in ("spring/a", "spring/ab")]
+    for name in ("spring/a", "spring/ab"):
+        store.describe(name, b"{}")
+    store.remove(kept[0])
+    assert sorted(name.rpartition("/")[2] for name in files(root)) == ["ab.json", "ab.png"]
+
+
 # --- what stands beside them ---------------------------------------------------------------------------
 
 
