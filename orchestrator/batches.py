@@ -135,7 +135,8 @@ class Batches:
         """Cancel every job that is not over: here, for Celery, and at the provider where it can.
 
         None of them is begun meanwhile; what is collecting is paid for, and ends by itself. Gives how many
-        were cancelled. Jobs that are enqueued later are not. Raises: NotFound.
+        were cancelled. Jobs that are enqueued later are not; who was filling it is believed no more.
+        Raises: NotFound.
         """
         self.standing(batch)
         store, broker = self.flow.store, self.flow.broker

@@ -17,7 +17,6 @@ from orchestrator import Orchestrator
 from orchestrator.cli import main
 from orchestrator.client import Batch
 from orchestrator.errors import BatchGoesOn, Invalid, NotFound
-from tests.conftest import ACCOUNTS, MAX_JOBS
 from tests.stack_kit import PATIENCE, eventually
 
 FRAMES = "useapi_frames"
@@ -121,7 +120,7 @@ def test_batch_whose_jobs_fail_is_stopped_and_says_so_everywhere(run, enqueue, n
     eventually(lambda: store.lanes.why_paused(name) == "failures")
     eventually(lambda: not orchestrator.operations.in_flight("batch", name))
     counts = batch.counts()
-    assert 3 <= counts["failed"] < 3 + len(ACCOUNTS) * MAX_JOBS  # what was open went on
+    assert 3 <= counts["failed"] < 40  # what was open, or granted before the third had ended, went on
     waiting = next(job for job in batch if job.state == "queued")
     assert f"batch {name} was stopped by its failures: `orchestrator dead list" in run("status")
     assert json.loads(run("status", "--json"))["batches_paused_by"][name] == "failures"

@@ -464,7 +464,8 @@ def some(**more: Any) -> Standing:
     counts = {"succeeded": 1_200, "failed": 30, "submitted": 10, "queued": 8_760}
     fields: dict[str, Any] = dict(
         batch="autumn", at=1_000.0, total=10_000, counts=counts, used=10, slots=10.0, ends_at=1_900.0,
-        cost=1_234.5, max_spend=5_000.0, paused="", notes=("studio-2 is left out: it rests",),
+        cost=1_234.5, max_spend=5_000.0, paused="", is_filled=False,
+        notes=("studio-2 is left out: it rests",),
     )  # fmt: skip
     return Standing(**{**fields, **more})
 

@@ -222,6 +222,17 @@ def test_cancel_takes_what_is_not_over_and_holds_the_rest_meanwhile(store):
     assert (counts["cancelled"], counts["succeeded"]) == (4, 2)
 
 
+def test_cancelled_batch_is_over_although_somebody_was_filling_it(store):
+    store.batches.begin_filling("b", "killed", NOW)
+    store.enqueue(new("1", "2", batch="b"), NOW)
+    store.batches.cancel("b", NOW, 0, 9)
+    assert over_at(store) is None
+    store.batches.end_cancel("b", NOW + 1)
+    assert over_at(store) == NOW + 1 and store.batches.standing("b").is_over
+    store.batches.begin_filling("b", "alive", NOW + 2)
+    assert not store.batches.standing("b").is_over
+
+
 def test_celery_is_told_by_the_due_list_where_who_cancelled_was_killed(store, raw):
     store.enqueue(new("1", "2", batch="b"), NOW)
     quiet = store.batches.cancel("b", NOW, 0, 9).quiet

@@ -287,6 +287,7 @@ class Schedule(RuleBasedStateMachine):
                 assert not left
                 if self.store.lanes.why_paused(batch) == "cancel":
                     self.paused.discard(("batch", batch))
+                self.leases = {each: until for each, until in self.leases.items() if each[0] != batch}
                 return self.told(self.store.batches.end_cancel(batch, self.now))
 
     def prioritise(self, pick, priority):
@@ -356,7 +357,7 @@ class Schedule(RuleBasedStateMachine):
     def generations_today(self):
         recent = [attempt for moment, attempt in self.begun["o"] if moment > self.now - DAY]
         rows = self.hashes(f"orc:attempt:{attempt}" for attempt in recent if attempt not in self.given_back)
-        return sum(row["state"] != "closed" or row.get("fate") not in (None, "refunded") for row in rows)
+        return sum(row["state"] != "closed" or "opened" in row for row in rows)
 
     @invariant()
     def books_balance(self):
