@@ -188,17 +188,22 @@ class Exchange:
         """Hash of what moderation will judge."""
         return self.providers[provider].content(parameters)
 
-    def cancel(self, account: Account, upstream_id: str) -> None:
-        """Ask the provider to stop a generation, where it can. It may refuse; that is only logged."""
+    def cancel(self, account: Account, upstream_id: str) -> bool:
+        """Ask the provider to stop a generation, where it can. False where it did not answer.
+
+        It may refuse; that is only logged.
+        """
         provider = self._provider(account)
         request = provider.cancel_request(upstream_id, account)
         if request is None:
-            return
+            return True
         try:
             reply = self.upstream.send(request, account.timeout_seconds)
-            logger.info("attempt.cancelled account=%s status=%s", account.name, reply.status)
         except ProviderError as error:
             logger.warning("cancel.unanswered account=%s error=%s", account.name, error)
+            return False
+        logger.info("attempt.cancelled account=%s status=%s", account.name, reply.status)
+        return True
 
     def verify_callback(
         self, provider: Provider, text: str, headers: Mapping[str, str], raw_body: bytes, now: float

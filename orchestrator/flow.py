@@ -124,7 +124,9 @@ class Flow:
         if isinstance(submission.outcome, Pending):
             timing = self.exchange.timing(provider, opened.parameters)
             verdict = self.watch.submitted(attempt, account, timing, submission.upstream_id)
-            return self.exchange.cancel(account, submission.upstream_id) if verdict == "cancelled" else None
+            if verdict == "cancelled":
+                self.exchange.cancel(account, submission.upstream_id)
+            return
         self._settle(
             attempt, provider, account.name, submission.outcome, opened.tries, submission.upstream_id
         )
@@ -265,11 +267,10 @@ class Flow:
     def stop(self, job_id: str, provider: str, account: str, upstream_id: str) -> None:
         """Ask the provider to stop a cancelled job's generation, where there is one and it can.
 
-        Whoever dies before that leaves it to the finish of the job.
+        Whoever dies before that, or is not answered, leaves it to the finish of the job.
         """
         known = self.exchange.accounts.get((provider, account))
-        if known and upstream_id:
-            self.exchange.cancel(known, upstream_id)
+        if known and upstream_id and self.exchange.cancel(known, upstream_id):
             self.store.stopped(job_id)
 
     def tick(self, horizon_seconds: float = 0.0) -> int:

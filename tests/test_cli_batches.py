@@ -80,7 +80,7 @@ def test_cancelled_batch_is_over_for_us_for_celery_and_at_the_provider(
     eventually(lambda: {celery_state(orchestrator, job.id) for job in batch} == {"REVOKED"})
     with pytest.raises(TaskRevokedError):
         orchestrator.flow.broker.app.AsyncResult(batch.jobs()[-1].id).get(timeout=5)
-    assert stats()["tasks"].get("DELETED", 0) - before == 5
+    eventually(lambda: stats()["tasks"].get("DELETED", 0) - before == 5, "what was not answered, asked again")
     assert run("cancel", "batch", name) == f"0 jobs of batch {name} cancelled\n"
     assert orchestrator.flow.store.lanes.why_paused(name) == ""
 
