@@ -17,10 +17,30 @@ from orchestrator import Orchestrator
 from orchestrator.cli import main
 from orchestrator.client import Batch
 from orchestrator.errors import BatchGoesOn, Invalid, NotFound
-from tests.stack_kit import PATIENCE, eventually
+from orchestrator.local.stack import Stack
+from tests.conftest import usual_accounts
+from tests.stack_kit import PATIENCE, client_of, eventually, stack_in
 
 FRAMES = "useapi_frames"
 PINNED = {"email": "studio-1@example.com"}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One of its own: what other tests left running at the provider would take slots here."""
+    with stack_in(tmp_path_factory.mktemp("batches"), usual_accounts) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def orchestrator(stack: Stack) -> Iterator[Orchestrator]:
+    with client_of(stack) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def environment(stack: Stack, orchestrator: Orchestrator) -> dict[str, str]:
+    return stack.environment
 
 
 @pytest.fixture
