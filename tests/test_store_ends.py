@@ -67,9 +67,9 @@ def test_late_success_takes_back_a_grant_and_gives_the_slot_to_the_next(store):
 
 def test_late_success_ends_a_backoff(store):
     opened(store, "j")
-    lose(store, "j.1", NOW + 30)
+    lose(store, "j.1", NOW + 20)
     assert late(store) == ["j.1"]
-    assert store.claim(NOW + 30)[0].count == 0
+    assert store.claim(NOW + 20)[0].count == 0
     assert names(store.claim(NOW + FINISH_PATIENCE)[0].finishes) == ["j.1"]
 
 
