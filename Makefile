@@ -26,7 +26,7 @@ chaos: $(READY) ## break everything for 10 minutes, then account for every job (
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 test: lint ## every check, then the tests (ARGS goes to pytest)
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 5 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 hostile: $(READY) ## attack the receiver with 100,000 requests (ARGS="--requests 20000 --seed 2")
 	@$(BIN)/python -m tests.hostile $(ARGS)

@@ -32,6 +32,11 @@ deadline_seconds = 20
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files whose tests mostly wait begin first, so that they wait beside each other and not at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def accounts(simulator_url: str, **limits: int) -> str:
     """Accounts at the simulator: name → max_jobs."""
     rows = (

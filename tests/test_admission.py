@@ -17,6 +17,8 @@ from orchestrator.errors import JobFailed, QueueFull
 from orchestrator.local.stack import Stack
 from tests.stack_kit import client_of, eventually, stack_in
 
+pytestmark = pytest.mark.long
+
 PATIENCE = 60.0
 FRAMES, FREEPIK = "useapi_frames", "freepik_runway"
 BOTH = [FRAMES, FREEPIK]

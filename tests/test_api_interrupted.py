@@ -22,6 +22,8 @@ from tests.api_kit import ACME, GUNICORN, KEYS, Api, serving
 from tests.conftest import accounts
 from tests.stack_kit import PATIENCE, REPOSITORY, SECRETS, client_of, eventually, stack_in
 
+pytestmark = pytest.mark.long
+
 FRAMES = "useapi_frames"
 LINES = 600  # more than are enqueued in one step
 QUICKLY = ("--scale", "0.1", "--seconds", "1")

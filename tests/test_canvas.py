@@ -32,6 +32,8 @@ from orchestrator.local.processes import Command, Processes
 from orchestrator.local.stack import Stack
 from tests.stack_kit import eventually
 
+pytestmark = pytest.mark.long
+
 FRAMES = "useapi_frames"
 GENERATE = "orchestrator.generate"
 EMAILS = ("studio-1@example.com", "studio-2@example.com")

@@ -20,6 +20,8 @@ from tests.chaos.forgery import forge
 from tests.chaos.plan import CALLBACKS, FORGERIES, Plan, Wish, draw
 from tests.stack_kit import REPOSITORY
 
+pytestmark = pytest.mark.long
+
 SEED = "3"
 BATCH = "autumn"
 

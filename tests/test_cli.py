@@ -21,6 +21,8 @@ from orchestrator.cli import main
 from orchestrator.local.processes import free_port
 from tests.stack_kit import REPOSITORY
 
+pytestmark = pytest.mark.long
+
 COMMAND = (sys.executable, "-c", "from orchestrator.cli import main; main()")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

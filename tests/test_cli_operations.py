@@ -22,6 +22,8 @@ from orchestrator.views.printing import span
 from tests.conftest import ACCOUNTS, MAX_JOBS, accounts_file
 from tests.stack_kit import TOKEN, eventually
 
+pytestmark = pytest.mark.long
+
 FRAMES = "useapi_frames"
 PATIENCE = 60.0
 A_WHILE = 1.5  # what is let begin has begun, several times over

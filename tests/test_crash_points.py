@@ -32,6 +32,8 @@ from tests.conftest import ACCOUNT
 from tests.crashing import HAPPENED
 from tests.stack_kit import REPOSITORY, TOKEN, eventually
 
+pytestmark = pytest.mark.long
+
 FRAMES, FREEPIK = "useapi_frames", "freepik_runway"
 NAME, EMAIL = "studio-1", "studio-1@example.com"
 PATIENCE = 180.0

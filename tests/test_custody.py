@@ -27,6 +27,8 @@ from orchestrator.sidecar import read
 from tests.conftest import accounts
 from tests.stack_kit import SECRETS, client_of, eventually, stack_in
 
+pytestmark = pytest.mark.long
+
 PROVIDER = "useapi_frames"
 SLOTS = 4
 JOBS = 5 * SLOTS

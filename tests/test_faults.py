@@ -16,6 +16,8 @@ from orchestrator.client import Job
 from orchestrator.local.stack import Stack
 from tests.conftest import ACCOUNTS, MAX_JOBS
 
+pytestmark = pytest.mark.long
+
 PATIENCE = 60.0
 
 

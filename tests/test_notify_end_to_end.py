@@ -32,6 +32,8 @@ from tests import stack_kit
 from tests.conftest import usual_accounts
 from tests.stack_kit import REPOSITORY, SECRETS, client_of, stack_in
 
+pytestmark = pytest.mark.long
+
 FRAMES = "useapi_frames"
 SECRET = f"whsec_{base64.b64encode(b'x' * 32).decode()}"
 OLD_SECRET = f"whsec_{base64.b64encode(b'y' * 32).decode()}"

@@ -19,6 +19,8 @@ from orchestrator.local.stack import Stack
 from orchestrator.providers import registry
 from tests.stack_kit import TOKEN, client_of, stack_in
 
+pytestmark = pytest.mark.long
+
 PREVIEW = "useapi_preview"
 GENERIC = "webhook_json"
 PATIENCE = 60.0

@@ -26,6 +26,8 @@ from tests.conftest import usual_accounts
 from tests.crashing import SILENT
 from tests.stack_kit import REPOSITORY, SECRETS, client_of, eventually, stack_in
 
+pytestmark = pytest.mark.long
+
 FRAMES = "useapi_frames"
 PATIENCE = 120.0
 BACK_SECONDS = 30.0  # a new job must be through by then
@@ -108,7 +110,7 @@ def test_redis_that_is_full_for_a_while_ends_no_worker(own_stack, own, server):
     assert not own_stack.poll()
 
 
-def test_receiver_answers_503_while_redis_is_away_and_takes_the_same_callback_after(own_stack, own):
+def test_receiver_answers_503_while_redis_is_away_and_takes_the_same_callback_after(own_stack, own, server):
     job = own.enqueue(FRAMES, {"text_prompt": f"{uuid.uuid4().hex} [forever]"})
     eventually(lambda: job.record.state == "submitted")
     attempt = f"{job.id}.1"
@@ -123,6 +125,7 @@ def test_receiver_answers_503_while_redis_is_away_and_takes_the_same_callback_af
     def deliver() -> int:
         return requests.post(url, json=body, timeout=30).status_code
 
+    server.waitaof(1, 0, 5_000)  # a server that is killed may lose what it has not written yet
     own_stack.kill("valkey")
     eventually(own_stack.poll)
     assert requests.get(f"{own_stack.receiver_url}/readyz", timeout=30).status_code == 503

@@ -32,6 +32,8 @@ from orchestrator.standing import Standing, standing
 from orchestrator.views.progress import Progress, Quiet, line, picture
 from tests.stack_kit import PATIENCE, REPOSITORY, TOKEN, eventually
 
+pytestmark = pytest.mark.long
+
 FRAMES = "useapi_frames"
 COMMAND = (sys.executable, "-c", "from orchestrator.cli import main; main()")
 Told = dict[str, Any]

@@ -16,6 +16,8 @@ from orchestrator.client import Job
 from orchestrator.local.stack import Stack
 from tests.stack_kit import QUICK, client_of, eventually, stack_in
 
+pytestmark = pytest.mark.long
+
 PATIENCE = 60.0
 TOKENS = {"studio-1": "key-one-that-must-never-show", "studio-2": "key-two-that-must-never-show"}
 # poll_seconds below what Runway allows: its limit holds at its own address only

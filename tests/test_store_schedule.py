@@ -42,6 +42,8 @@ from tests.store_kit import (
     submit,
 )
 
+pytestmark = pytest.mark.long
+
 server, raw = store_kit.server, store_kit.raw
 
 PER_SECOND, BURST = 0.25, 2
@@ -612,5 +614,5 @@ class Schedule(RuleBasedStateMachine):
 def test_no_schedule_overfills_an_account_forgets_a_job_or_leaves_a_slot_idle(server, raw):
     run_state_machine_as_test(
         lambda: Schedule(server.url, raw),
-        settings=settings(max_examples=60, stateful_step_count=60, deadline=None, derandomize=True),
+        settings=settings(max_examples=40, stateful_step_count=60, deadline=None, derandomize=True),
     )

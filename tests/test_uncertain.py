@@ -19,6 +19,8 @@ from orchestrator.local.stack import Stack
 from orchestrator.signatures import Reference, sign_reference
 from tests.stack_kit import SECRETS, TOKEN, client_of, eventually, stack_in
 
+pytestmark = pytest.mark.long
+
 GENERIC = "webhook_json"
 PATIENCE = 60.0
 DEADLINE = 2.0  # a generation takes 0.4 s, a slow one 4 s

@@ -17,6 +17,8 @@ from orchestrator.local.stack import Stack
 from tests.conftest import ACCOUNT
 from tests.stack_kit import client_of, eventually, stack_in
 
+pytestmark = pytest.mark.long
+
 FRAMES = "useapi_frames"
 GENERATE = "orchestrator.generate"
 JOBS = 500
