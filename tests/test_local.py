@@ -189,7 +189,7 @@ def test_data_survive_a_new_server_in_the_same_folder(tmp_path: Path) -> None:
 
 def test_restart_after_a_kill_keeps_url_and_data(server: EmbeddedServer, client: redis.Redis) -> None:
     client.set("kept", "yes")
-    time.sleep(1.2)  # appendfsync everysec
+    client.waitaof(1, 0, 5_000)
     server.kill()
     assert eventually(lambda: [ended.exit_code for ended in server.poll()] == [-signal.SIGKILL])
     server.restart()

@@ -461,6 +461,8 @@ def test_store_says_that_the_server_is_gone_and_goes_on_when_it_is_back(tmp_path
         store = Store(own.url)
         have(store, a=1)
         store.enqueue(new("1", "2"), NOW)
+        with redis.Redis.from_url(own.url) as client:
+            client.waitaof(1, 0, 5_000)  # a server that is killed may lose what it has not written yet
         own.kill()
         while not own.poll():
             time.sleep(0.01)
