@@ -89,7 +89,7 @@ def test_more_jobs_than_one_call_takes_are_all_stored_in_order(store):
     ids = [str(number) for number in range(1203)]
     added, grants = store.enqueue(new(*ids, batch="big"), NOW)
     assert (added, names(grants)) == (1203, ["0.1"])
-    assert store.jobs_of("big") == ids
+    assert [each for some in store.batches.ids("big") for each in some] == ids
     assert [job.id for job in store.jobs([*ids, "nobody"])] == ids
 
 

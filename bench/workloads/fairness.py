@@ -71,5 +71,5 @@ def _timed(running: Running, name: str, jobs: int, patience: float) -> tuple[flo
 
 def _grants(store: Store, batch: str) -> list[float]:
     """The moments at which jobs of the batch were given slots."""
-    jobs = store.jobs(store.jobs_of(batch))
+    jobs = (job for ids in store.batches.ids(batch) for job in store.jobs(ids))
     return [float(row["granted"]) for job in jobs for row in store.attempts(job)]

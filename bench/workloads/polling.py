@@ -42,7 +42,7 @@ def _lags(running: Running) -> list[float]:
     found: list[float] = []
     with requests.Session() as session:
         session.headers["Authorization"] = "Bearer bench"
-        for job in store.jobs(store.jobs_of("bench")):
+        for job in (each for ids in store.batches.ids("bench") for each in store.jobs(ids)):
             for row in store.attempts(job):
                 if row.get("verdict") == "succeeded":
                     task = session.get(f"{root}/{quote(row['upstream_id'])}", timeout=30).json()

@@ -61,7 +61,7 @@ def waiting(place: Place, jobs: int) -> Report:
 def _looks(running: Running, batch: str) -> dict[str, float]:
     """What people and programs ask while all wait: the median of many calls, in ms."""
     store = running.client.flow.store
-    ids = store.jobs_of(batch)
+    ids = [each for some in store.batches.ids(batch) for each in some]
     some = ids[:: max(1, len(ids) // LOOKS)][:LOOKS]
     calls: dict[str, Callable[[str], Any]] = {
         "store_job_ms": store.job,

@@ -68,7 +68,8 @@ def write_report(
     with _replacing(path) as page, _spool() as spool:
         with thumbnails() as made:
             gallery = _Gallery(spool, path.resolve().parent, wanted, made)
-            for jobs in store.in_batch(batch):
+            for ids in store.batches.ids(batch):
+                jobs = store.jobs(ids)
                 told = [(job, prompt_of(job, providers)) for job in jobs]
                 for (job, prompt), attempts in zip(told, store.attempts_of(jobs), strict=True):
                     figures.add(job, attempts, prompt)

@@ -7,8 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain, count
+from itertools import chain
 from typing import Any
 
 from orchestrator.errors import JobNotFound, QueueFull
@@ -351,20 +350,6 @@ class Jobs:
         """Counts by state, `total`, and the moments `created`, `started`, `ended`; empty: no such batch."""
         row = self._link.call(lambda: self._link.client.hgetall(f"{PREFIX}batch:{name}"))
         return {key: float(value) for key, value in row.items() if key not in TEXTS}
-
-    def jobs_of(self, batch: str) -> list[str]:
-        ids: list[str] = self._link.call(lambda: self._link.client.lrange(f"{PREFIX}jobs-of:{batch}", 0, -1))
-        return ids
-
-    def in_batch(self, batch: str) -> Iterator[list[Job]]:
-        """The batch's jobs that are still known, in the order they were enqueued, so many at a time."""
-        key = f"{PREFIX}jobs-of:{batch}"
-        for first in count(0, JOBS_PER_CALL):
-            read = partial(self._link.client.lrange, key, first, first + JOBS_PER_CALL - 1)
-            ids: list[str] = self._link.call(read)
-            if not ids:
-                return
-            yield self.jobs(ids)
 
     def counts(self) -> dict[str, int]:
         """Jobs by `<provider>/<state>`."""
