@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli.plainly import (
-    Command,
     all_option,
     duration,
     json_option,
+    together,
     which_of_them,
     with_orchestrator,
 )
@@ -25,21 +24,21 @@ if TYPE_CHECKING:
     from orchestrator.client import Orchestrator
 
 LISTED = 50
-FILTERS = (
-    click.argument("ids", nargs=-1, metavar="[JOB]..."),
-    click.option("--provider", default="", help="Of this provider."),
-    click.option("--error", default="", help="Failed by this, such as Moderated or BadOutput."),
-    click.option("--batch", default="", help="Of this batch."),
-    click.option(
-        "--older-than", callback=duration, metavar="TIME", help="Failed longer ago than this: 30m, 12h, 7d."
-    ),
-    click.option("--newer-than", callback=duration, metavar="TIME", help="Failed within this time."),
-)
-
-
-def filtered(command: Command) -> Command:
-    """Adds the arguments that `_filter` reads."""
-    return reduce(lambda made, adds: adds(made), reversed(FILTERS), command)
+filtered = together(
+    (
+        click.argument("ids", nargs=-1, metavar="[JOB]..."),
+        click.option("--provider", default="", help="Of this provider."),
+        click.option("--error", default="", help="Failed by this, such as Moderated or BadOutput."),
+        click.option("--batch", default="", help="Of this batch."),
+        click.option(
+            "--older-than",
+            callback=duration,
+            metavar="TIME",
+            help="Failed longer ago than this: 30m, 12h, 7d.",
+        ),
+        click.option("--newer-than", callback=duration, metavar="TIME", help="Failed within this time."),
+    )
+)  # what `_filter` reads
 
 
 @click.group()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.plainly import Command, all_option, json_option, which_of_them, with_orchestrator
+from orchestrator.cli.plainly import all_option, json_option, together, which_of_them, with_orchestrator
 from orchestrator.errors import NotFound
 from orchestrator.outbox import Chosen
 from orchestrator.views.notices import show_notice, show_notices
@@ -17,17 +16,14 @@ if TYPE_CHECKING:
     from orchestrator.client import Orchestrator
 
 LISTED = 50
-FILTERS = (
-    click.argument("ids", nargs=-1, metavar="[ID]..."),
-    click.option("--host", default="", help="To this host (and port); @celery: signatures."),
-    click.option("--job", default="", help="Of this job."),
-    click.option("--batch", default="", help="Of this batch and its jobs."),
-)
-
-
-def filtered(command: Command) -> Command:
-    """Adds the arguments that `_chosen` reads."""
-    return reduce(lambda made, adds: adds(made), reversed(FILTERS), command)
+filtered = together(
+    (
+        click.argument("ids", nargs=-1, metavar="[ID]..."),
+        click.option("--host", default="", help="To this host (and port); @celery: signatures."),
+        click.option("--job", default="", help="Of this job."),
+        click.option("--batch", default="", help="Of this batch and its jobs."),
+    )
+)  # what `_chosen` reads
 
 
 @click.group()

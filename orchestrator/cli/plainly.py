@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from functools import wraps
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce, wraps
 from typing import Any
 
 import click
@@ -49,6 +49,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="For programs
 all_option = click.option(
     "--all", "everything", is_flag=True, help="All of them, where nothing else is said."
 )
+
+
+def together(options: Sequence[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+    """Arguments and options that several commands have, in their order, as one decorator."""
+    return lambda command: reduce(lambda made, adds: adds(made), reversed(options), command)
 
 
 def which_of_them(everything: bool, filters: Mapping[str, Any]) -> None:
