@@ -22,8 +22,9 @@ from tests.stack_kit import SECRETS, TOKEN, client_of, eventually, stack_in
 pytestmark = pytest.mark.long
 
 GENERIC = "webhook_json"
-PATIENCE = 60.0
-DEADLINE = 2.0  # a generation takes 0.4 s, a slow one 4 s
+PATIENCE = 120.0
+DEADLINE = 5.0  # what is asked of a job before must be asked by then
+GENERATION = ("--scale", "0.1", "--seconds", "10")  # takes 1 s, a slow one 10 s
 ACCOUNT = """
 [[accounts]]
 provider = "webhook_json"
@@ -60,7 +61,7 @@ def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             for name, api, policy in ACCOUNTS
         )
 
-    with stack_in(tmp_path_factory.mktemp("uncertain"), accounts) as made:
+    with stack_in(tmp_path_factory.mktemp("uncertain"), accounts, simulator_arguments=GENERATION) as made:
         yield made
 
 

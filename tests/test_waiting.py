@@ -23,10 +23,10 @@ FRAMES = "useapi_frames"
 GENERATE = "orchestrator.generate"
 JOBS = 500
 MAX_JOBS = 10  # the most that useapi takes for one account
-GENERATION = 18.0  # real seconds: all must be submitted, and looked at, before the first is over
+GENERATION = 45.0  # real seconds: all must be submitted, and looked at, before the first is over
 SCALE = GENERATION / 30
 CONCURRENCY = 2
-SECONDS = 90.0  # patience: the machine may be busy
+SECONDS = 180.0  # patience: the machine may be busy
 WORKER = f"worker@{socket.gethostname()}"
 
 
