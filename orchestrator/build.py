@@ -54,13 +54,15 @@ def read_settings() -> Settings:
 def build(settings: Settings) -> Built:
     """Connect the pieces; start the embedded server where no Redis is named. Tells Redis the accounts.
 
-    Raises: ConfigurationError where nothing here speaks to the place for pictures; StoreUnavailable.
+    Raises: ConfigurationError where nothing here speaks to the place for pictures, or where Redis holds what
+    another release wrote, too far away from this one; StoreUnavailable.
     """
     artifacts = Artifacts(settings.artifacts_url) if settings.artifacts_url else None
     redis_url, server = settings.redis_url, None
     if redis_url is None:
         redis_url, server = find_or_start(settings.folder)
     store = Store(redis_url, settings.retention)
+    store.server.agree_on_format()
     store.accounts.configure(settings.accounts)
     upstream = Upstream()
     exchange = Exchange(

@@ -41,6 +41,7 @@ Keys (all begin with `orc:`; the scripts in lua/ build them):
     telling:<host>              zset    notice on its way → until when it is waited for
     host:<host>                 hash    of one that does not answer: failures in a row, since when, its rest
     places                      number  the last place given in a lane
+    format                      number  of all this: see `Server.agree_on_format`
     counts, stats               hash    jobs by provider and state; events by provider
 
 Every method may raise StoreUnavailable, and then may be called again: the scripts are safe to repeat.

@@ -8,7 +8,10 @@ from typing import Any
 
 import redis
 
+from orchestrator.errors import ConfigurationError
 from orchestrator.store.link import Link
+
+FORMAT = 1  # of records and messages; docs/upgrading.md says when it is raised
 
 
 class Server:
@@ -16,6 +19,20 @@ class Server:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+
+    def agree_on_format(self) -> None:
+        """Raise the format of what is kept here to this release's, where it is one below. Safe to call twice.
+
+        A release reads and writes what the one before it does, and the one after it: no further.
+        Raises: ConfigurationError where what is kept here is further away.
+        """
+        found = int(self._link.step("agree_on_format", FORMAT))
+        if found > FORMAT + 1:
+            fault = f"Redis holds records of format {found}, this release reads {FORMAT} and {FORMAT + 1}"
+            raise ConfigurationError([f"{fault}: install the release that the others run"])
+        if found < FORMAT - 1:
+            fault = f"Redis holds records of format {found}, this release reads {FORMAT - 1} and {FORMAT}"
+            raise ConfigurationError([f"{fault}: upgrade by the releases in between, one after the other"])
 
     def facts(self) -> dict[str, Any]:
         """`version`, `redis_version`, `eviction` (a policy), `append_only`, `fsync`, `write_error`, `role`,
