@@ -110,7 +110,8 @@ def test_every_command_speaks_json_to_programs():
 
 
 @pytest.mark.parametrize(
-    "command", [("celery", "-A", "workers", "worker"), ("gunicorn", "webhooks.wsgi:app")]
+    "command",
+    [("celery", "-A", "workers", "worker"), ("gunicorn", "--bind", "127.0.0.1:0", "webhooks.wsgi:app")],
 )
 def test_wrong_settings_end_a_server_in_a_sentence(command, environment):
     environ = {**os.environ, "ORCHESTRATOR_REDIS_URL": "bar"}
