@@ -10,7 +10,7 @@ READY := .venv/ready
 USABLE := $(shell test "$$(cat $(READY) 2>/dev/null)" = "$$(pwd -P)" && \
 	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes)
 
-.PHONY: help demo bench chaos hostile audit test lint format lock clean
+.PHONY: help demo bench chaos hostile audit test lint format secrets lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -46,11 +46,17 @@ format: $(READY) ## put the code into our format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-lock: ## write requirements.lock again from pyproject.toml, with uv (ARGS="--upgrade" for newer versions)
+secrets: ## make what docker-compose.yml needs: secrets/ and .env; what is there stays
+	@sh deploy/secrets.sh
+
+lock: ## write requirements.lock and deploy/requirements.lock again, with uv (ARGS="--upgrade": newer versions)
 	@uv --version >/dev/null 2>&1 || { echo 'make lock needs uv: python3 -m pip install uv' >&2; exit 1; }
 	@uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev \
 		--no-emit-index-url --custom-compile-command 'make lock' $(ARGS) pyproject.toml -o requirements.lock
-	@! grep -nE 'https?:|file:' requirements.lock
+	@echo setuptools | uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+		--extra report --extra s3 --extra tracing --constraints requirements.lock --no-emit-index-url \
+		--custom-compile-command 'make lock' $(ARGS) pyproject.toml - -o deploy/requirements.lock
+	@! grep -nE 'https?:|file:' requirements.lock deploy/requirements.lock
 
 clean: ## remove .venv, caches and the pictures of the demo; jobs and artifacts stay
 	@rm -rf .venv build dist *.egg-info htmlcov .coverage demo-output
