@@ -10,11 +10,11 @@ READY := .venv/ready
 USABLE := $(shell test "$$(cat $(READY) 2>/dev/null)" = "$$(pwd -P)" && \
 	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes)
 
-.PHONY: help demo bench chaos hostile audit test lint format secrets lock clean
+.PHONY: help demo bench chaos hostile audit test lint format containers secrets lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY) ## run the main job for real, on this machine alone (ARGS="--exit" stops at the end)
 	@$(BIN)/orchestrator demo $(ARGS)
@@ -45,6 +45,9 @@ lint: $(READY) ## style, types and the direction of imports
 format: $(READY) ## put the code into our format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+containers: $(READY) ## run docker-compose.yml for real, kill what can be killed, account for every job (needs Docker)
+	@$(BIN)/python -m tests.containers $(ARGS)
 
 secrets: ## make what docker-compose.yml needs: secrets/ and .env; what is there stays
 	@sh deploy/secrets.sh
