@@ -10,11 +10,11 @@ READY := .venv/ready
 USABLE := $(shell test "$$(cat $(READY) 2>/dev/null)" = "$$(pwd -P)" && \
 	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes)
 
-.PHONY: help demo bench chaos hostile audit test lint format lock clean
+.PHONY: help demo bench chaos hostile audit test lint format containers secrets lock clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY) ## run the main job for real, on this machine alone (ARGS="--exit" stops at the end)
 	@$(BIN)/orchestrator demo $(ARGS)
@@ -46,11 +46,20 @@ format: $(READY) ## put the code into our format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-lock: ## write requirements.lock again from pyproject.toml, with uv (ARGS="--upgrade" for newer versions)
+containers: $(READY) ## run docker-compose.yml for real, kill what can be killed, account for every job (needs Docker)
+	@$(BIN)/python -m tests.containers $(ARGS)
+
+secrets: ## make what docker-compose.yml needs: secrets/ and .env; what is there stays
+	@sh deploy/secrets.sh
+
+lock: ## write requirements.lock and deploy/requirements.lock again, with uv (ARGS="--upgrade": newer versions)
 	@uv --version >/dev/null 2>&1 || { echo 'make lock needs uv: python3 -m pip install uv' >&2; exit 1; }
 	@uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev \
 		--no-emit-index-url --custom-compile-command 'make lock' $(ARGS) pyproject.toml -o requirements.lock
-	@! grep -nE 'https?:|file:' requirements.lock
+	@echo setuptools | uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+		--extra report --extra s3 --extra tracing --constraints requirements.lock --no-emit-index-url \
+		--custom-compile-command 'make lock' $(ARGS) pyproject.toml - -o deploy/requirements.lock
+	@! grep -nE 'https?:|file:' requirements.lock deploy/requirements.lock
 
 clean: ## remove .venv, caches and the pictures of the demo; jobs and artifacts stay
 	@rm -rf .venv build dist *.egg-info htmlcov .coverage demo-output

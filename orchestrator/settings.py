@@ -29,6 +29,11 @@ NOTIFY_KEY_BYTES = range(24, 65)  # https://www.standardwebhooks.com, signature 
 DEFAULT_FOLDER = ".orchestrator"
 DAY = 86_400
 LEAST_KEPT_DAYS, MOST_KEPT_DAYS = 0.05, 3_650
+IN_FILE = "_FILE"  # NAME_FILE names a file that holds the value of NAME
+SECRETS = (
+    *("ORCHESTRATOR_REDIS_URL", "ORCHESTRATOR_BROKER_URL", "ORCHESTRATOR_SECRET_KEYS"),
+    *("ORCHESTRATOR_NOTIFY_SECRET", API_KEYS, "FLOWER_BASIC_AUTH"),
+)
 
 # name -> (type, lowest, highest, default); what every provider's accounts have in common
 ACCOUNT_NUMBERS: dict[str, tuple[type, float, float, float]] = {
@@ -84,11 +89,12 @@ class Settings:
     notify_secret: Secret | None = field(default=None, repr=False)  # a comma list: all sign what is told
     notify_hosts: frozenset[str] = frozenset()  # that may be told although they are not public
     api_keys: tuple[ApiKey, ...] = field(default=(), repr=False)  # empty: there is no HTTP API
+    heartbeat: Path | None = None  # touched by a worker or ticker while it is well
 
     @classmethod
     def from_environ(cls, providers: Mapping[str, ProviderFacts]) -> Settings:
         """Raises: ConfigurationError with every fault. Safe to call twice."""
-        env = Env(prefix="ORCHESTRATOR_", eager=False)
+        env = _Told(prefix="ORCHESTRATOR_", eager=False)
         redis_url = env.str("REDIS_URL", "", validate=_is_redis_url) or None
         broker_url = env.str("BROKER_URL", "", validate=_is_broker_url) or None
         public_url = (env.str("PUBLIC_URL", "", validate=_is_public_url) or "").rstrip("/") or None
@@ -103,7 +109,8 @@ class Settings:
         notify_secret = env.str("NOTIFY_SECRET", "", validate=_are_webhook_secrets) or ""
         notify_hosts: list[str] = env.list("NOTIFY_HOSTS", [], validate=_are_host_names) or []
         keys_text = env.str("API_KEYS", "")
-        faults = _sealed(env)
+        heartbeat = env.str("HEARTBEAT", "", validate=_is_in_a_folder)
+        faults = env.file_faults + _sealed(env)
         if public_url and not secret_keys and not any("SECRET_KEYS" in fault for fault in faults):
             faults.append(
                 "ORCHESTRATOR_SECRET_KEYS is not set, but ORCHESTRATOR_PUBLIC_URL asks for callbacks, which "
@@ -132,17 +139,66 @@ class Settings:
             notify_secret=Secret(notify_secret) if notify_secret.strip(" ,") else None,
             notify_hosts=frozenset(host.strip().lower() for host in notify_hosts if host.strip()),
             api_keys=keys,
+            heartbeat=Path(heartbeat) if heartbeat else None,
         )
 
 
 def environment() -> dict[str, str]:
-    """The environment, for handing on to child processes."""
-    return dict(os.environ)
+    """The environment, for handing on to child processes; secrets that stand in files are read from there.
+
+    One that cannot be read is left as it is: `Settings.from_environ` says so.
+    """
+    told = dict(os.environ)
+    for name in SECRETS:
+        value = _value_of(name, [])
+        if value and told.get(name + IN_FILE):
+            del told[name + IN_FILE]
+            told[name] = value
+    return told
 
 
 def take_environment(names: Mapping[str, str]) -> None:
     """Make this process a client of what these variables name."""
+    for name in names:
+        os.environ.pop(name + IN_FILE, None)
     os.environ.update(names)
+
+
+class _Told(Env):
+    """Reads what `environment()` gives."""
+
+    def __init__(self, prefix: str, eager: bool) -> None:
+        super().__init__(prefix=prefix, eager=eager)
+        self._told = environment()
+        self.file_faults: list[str] = []
+        for name in SECRETS:
+            _value_of(name, self.file_faults)
+
+    def _get_value(self, env_key: str, default: Any) -> Any:
+        return self._told.get(env_key, default)
+
+
+def _value_of(name: str, faults: list[str]) -> str:
+    """What a variable holds, or the file that `<name>_FILE` names; '' for neither."""
+    value, path = os.environ.get(name, "").strip(), os.environ.get(name + IN_FILE, "")
+    if not path:
+        return value
+    if value:
+        faults.append(f"{name} and {name}{IN_FILE} are both set: unset one of them")
+        return ""
+    return _in_file(f"{name}{IN_FILE}", path, faults)
+
+
+def _in_file(where: str, path: str, faults: list[str]) -> str:
+    try:
+        value = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        faults.append(f"{where}: cannot read {path}: {reason}")
+        return ""
+    if not value:
+        faults.append(f"{where}: {path} is empty")
+    return value
 
 
 def _sealed(env: Env) -> list[str]:
@@ -168,6 +224,11 @@ def _is_kept_for(days: float) -> None:
 def _is_artifact_name(template: str) -> None:
     if template and (found := naming.faults(template)):
         raise ValidationError("; ".join(found))
+
+
+def _is_in_a_folder(path: str) -> None:
+    if path and not Path(path).parent.is_dir():
+        raise ValidationError(f"there is no folder {Path(path).parent}: make it, or name another file")
 
 
 def _is_redis_url(url: str) -> None:
@@ -341,20 +402,13 @@ def _secret(key: str, value: Any, where: str, allow_plain: bool, faults: list[st
     text = value if isinstance(value, str) else ""
     kind, _, rest = text.partition(":")
     if kind == "env" and rest:
-        secret = os.environ.get(rest, "").strip()
-        if not secret:
+        before = len(faults)
+        secret = _value_of(rest, faults)
+        if not secret and len(faults) == before:
             faults.append(f"{where}: {key} is to come from the environment variable {rest}, which is not set")
         return Secret(secret)
     if kind == "file" and rest:
-        try:
-            secret = Path(rest).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text"
-            faults.append(f"{where}: {key}: cannot read {rest}: {reason}")
-            return Secret("")
-        if not secret:
-            faults.append(f"{where}: {key}: {rest} is empty")
-        return Secret(secret)
+        return Secret(_in_file(f"{where}: {key}", rest, faults))
     if not text:
         faults.append(f'{where}: {key} is missing: give "env:NAME" or "file:PATH"')
     elif not allow_plain:

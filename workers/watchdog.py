@@ -15,6 +15,8 @@ from celery.signals import task_received, worker_ready
 from celery.worker import state
 from kombu.exceptions import ChannelError
 
+from workers.heartbeat import beat
+
 EXIT_CODE = 75  # EX_TEMPFAIL: start it again
 LOOK_SECONDS = 5.0
 LOOKS = 9  # above the 30 s for which Celery may wait between two tries to reconnect
@@ -47,12 +49,15 @@ class Watchdog:
         return self._silent >= LOOKS
 
     def watch(self) -> None:
-        """Looks until the worker ends, or ends it."""
+        """Looks until the worker ends, or ends it. Its heart beats while it is not silent."""
         pause = threading.Event()
+        beat()
         while not pause.wait(LOOK_SECONDS):
             state.maybe_shutdown()  # raises where the worker is ending, which ends this thread
             if self.look():
                 break
+            if not self._silent:
+                beat()
         logger.critical("worker.silent: messages wait, and none was brought to it; ending for a new start")
         state.should_stop = EXIT_CODE
         pause.wait(STOP_SECONDS)
