@@ -29,6 +29,8 @@ NOTIFY_KEY_BYTES = range(24, 65)  # https://www.standardwebhooks.com, signature 
 DEFAULT_FOLDER = ".orchestrator"
 DAY = 86_400
 LEAST_KEPT_DAYS, MOST_KEPT_DAYS = 0.05, 3_650
+MOST_STOP_SECONDS = 3_600
+SETTLING_SECONDS = 5.0  # what a worker that ends needs after the last answer
 
 # name -> (type, lowest, highest, default); what every provider's accounts have in common
 ACCOUNT_NUMBERS: dict[str, tuple[type, float, float, float]] = {
@@ -84,6 +86,7 @@ class Settings:
     notify_secret: Secret | None = field(default=None, repr=False)  # a comma list: all sign what is told
     notify_hosts: frozenset[str] = frozenset()  # that may be told although they are not public
     api_keys: tuple[ApiKey, ...] = field(default=(), repr=False)  # empty: there is no HTTP API
+    stop_seconds: float = ACCOUNT_NUMBERS["timeout_seconds"][3] + SETTLING_SECONDS  # of a worker that ends
 
     @classmethod
     def from_environ(cls, providers: Mapping[str, ProviderFacts]) -> Settings:
@@ -103,6 +106,7 @@ class Settings:
         notify_secret = env.str("NOTIFY_SECRET", "", validate=_are_webhook_secrets) or ""
         notify_hosts: list[str] = env.list("NOTIFY_HOSTS", [], validate=_are_host_names) or []
         keys_text = env.str("API_KEYS", "")
+        stop_seconds = env.float("STOP_SECONDS", 0.0, validate=_is_stop_time)
         faults = _sealed(env)
         if public_url and not secret_keys and not any("SECRET_KEYS" in fault for fault in faults):
             faults.append(
@@ -132,6 +136,7 @@ class Settings:
             notify_secret=Secret(notify_secret) if notify_secret.strip(" ,") else None,
             notify_hosts=frozenset(host.strip().lower() for host in notify_hosts if host.strip()),
             api_keys=keys,
+            stop_seconds=stop_seconds or _longest_call(accounts) + SETTLING_SECONDS,
         )
 
 
@@ -163,6 +168,19 @@ def _is_not_negative(number: int) -> None:
 def _is_kept_for(days: float) -> None:
     if not LEAST_KEPT_DAYS <= days <= MOST_KEPT_DAYS:
         raise ValidationError(f"is {days:g}; it must be from {LEAST_KEPT_DAYS} to {MOST_KEPT_DAYS} days")
+
+
+def _is_stop_time(seconds: float) -> None:
+    if not 0 <= seconds <= MOST_STOP_SECONDS:
+        raise ValidationError(
+            f"is {seconds:g}; it must be from 0, for the longest timeout_seconds of the accounts and "
+            f"{SETTLING_SECONDS:g} s more, to {MOST_STOP_SECONDS} s"
+        )
+
+
+def _longest_call(accounts: Sequence[Account]) -> float:
+    default = ACCOUNT_NUMBERS["timeout_seconds"][3]
+    return max((account.timeout_seconds for account in accounts), default=default)
 
 
 def _is_artifact_name(template: str) -> None:

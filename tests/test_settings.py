@@ -446,3 +446,9 @@ def test_a_wrong_field_is_told_with_its_cure_and_never_shown_where_it_is_secret(
 @pytest.mark.usefixtures("with_freepik")
 def test_a_field_may_be_a_word_of_a_list(read):
     assert read(f'{FREEPIK}signing_key = "base64"\n').accounts[0].fields == {"signing_key": "base64"}
+
+
+def test_worker_that_ends_has_the_longest_call_of_its_accounts_unless_told(told):
+    assert told(ACCOUNT).stop_seconds == 35
+    assert told(f"{ACCOUNT}timeout_seconds = 300\n").stop_seconds == 305
+    assert told(ACCOUNT, STOP_SECONDS="12").stop_seconds == 12
