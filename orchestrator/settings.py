@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from environs import Env, EnvValidationError, ValidationError
 
-from orchestrator import naming
+from orchestrator import celery_urls, naming, redis_place
 from orchestrator.api_keys import VARIABLE as API_KEYS
 from orchestrator.api_keys import api_keys
 from orchestrator.errors import ConfigurationError
@@ -189,13 +189,19 @@ def _is_artifact_name(template: str) -> None:
 
 
 def _is_redis_url(url: str) -> None:
-    if url and urlsplit(url).scheme not in ("redis", "rediss", "unix"):
-        raise ValidationError("must begin with redis://, rediss:// or unix://, as in redis://host:6379/0")
+    _checked(redis_place.redis_place, url)
 
 
 def _is_broker_url(url: str) -> None:
-    if url and "://" not in url:
-        raise ValidationError("is not a URL; give one such as amqp://user:password@host//")
+    _checked(celery_urls.check_broker, url)
+
+
+def _checked(check: Callable[[str], object], url: str) -> None:
+    try:
+        if url:
+            check(url)
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
 
 
 def _is_http_url(url: str) -> bool:

@@ -39,7 +39,5 @@ def seconds_of(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds <= MOST_SECONDS:
-        raise SystemExit(
-            f"DRAIN_SECONDS is {text!r}; it must be a number of seconds from 0 to {MOST_SECONDS:g}"
-        )
+        raise SystemExit(f"DRAIN_SECONDS is {text!r}; it must be seconds from 0 to {MOST_SECONDS:g}")
     return seconds

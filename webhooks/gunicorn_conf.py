@@ -1,8 +1,8 @@
 """How the receiver stands on the network: `gunicorn -c python:webhooks.gunicorn_conf`.
 
-`WEB_CONCURRENCY`: worker processes, one per core. `DRAIN_SECONDS`: for so long it serves on after SIGTERM, and
-says at `/readyz` that it ends; 0 unless named. `FORWARDED_ALLOW_IPS`: the proxies in front whose word on https is
-taken; none unless named. `GUNICORN_CMD_ARGS` and the command line win over all of this.
+`WEB_CONCURRENCY`: worker processes, one per core. `DRAIN_SECONDS`: after SIGTERM it serves on for so long,
+and is not ready; 0 unless named. `FORWARDED_ALLOW_IPS`: the proxies in front whose word on https is taken;
+none unless named. `GUNICORN_CMD_ARGS` and the command line win over all of this.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`/healthz`: this process is alive. `/readyz`: Redis and the broker answer it, and it is not about to end."""
+"""`/healthz`: this process is alive. `/readyz`: Redis and the broker answer it, and it does not end."""
 
 from __future__ import annotations
 

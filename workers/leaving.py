@@ -1,8 +1,8 @@
-"""A worker that is told to end (SIGTERM): what it has not begun goes back at once, what it does has its time.
+"""A worker that is told to end (SIGTERM): what it has not begun goes back at once, what runs has its time.
 
-Celery's own warm shutdown keeps what was prefetched until the last task is through, and waits without end. Its
-soft shutdown sleeps its whole time, sends no acknowledgement meanwhile, and cannot end a thread. This is a warm
-shutdown with both put right.
+Celery's own warm shutdown keeps what was prefetched until the last task is through, and waits without end.
+Its soft shutdown sleeps its whole time, sends no acknowledgement meanwhile, and cannot end a thread. This is
+a warm shutdown with both put right.
 """
 
 from __future__ import annotations
