@@ -62,7 +62,6 @@ def make_app(broker_url: str, result_url: str, result_seconds: int = RETENTION.e
         result_expires=result_seconds,
         result_backend_always_retry=True,
         result_backend_thread_safe=True,
-        redis_socket_keepalive=True,
         redis_backend_health_check_interval=30,
         # A server that vanished without a word must not hold a thread for the default 120 s.
         redis_socket_timeout=WAIT_SECONDS,

@@ -81,8 +81,9 @@ def results_conf(url: str) -> dict[str, Any]:
         return {"result_backend": url}
     place = redis_place(url)
     return {
-        "result_backend": _redis(place, "" if place.kind == SOCKET else None),
+        "result_backend": _redis(place),
         "redis_backend_use_ssl": redis_tls(place.tls),
+        "redis_socket_keepalive": place.kind != SOCKET,  # which a socket's connection does not take
         "result_backend_transport_options": _sentinels(place),
     }
 
@@ -109,12 +110,12 @@ def _sentinels(place: RedisPlace) -> dict[str, Any]:
     return {"master_name": place.master, "sentinel_kwargs": sentinel_options(place)}
 
 
-def _redis(place: RedisPlace, socket_prefix: str | None = "redis+") -> str:
+def _redis(place: RedisPlace) -> str:
     login = quote(place.username or "", safe="")
     login += f":{quote(place.password, safe='')}" if place.password else ""
     login += "@" if login else ""
     if place.kind == SOCKET:
-        return f"{socket_prefix}socket://{login}{place.path}?virtual_host={place.db}"
+        return f"redis+socket://{login}{place.path}?virtual_host={place.db}"
     scheme = "sentinel" if place.kind == SENTINEL else "redis"
     return ";".join(f"{scheme}://{login}{_bracketed(host)}:{port}/{place.db}" for host, port in place.hosts)
 

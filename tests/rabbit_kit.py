@@ -1,4 +1,4 @@
-"""A RabbitMQ of the tests' own: its name, ports, data and logs are under a folder, and it ends with the test."""
+"""A RabbitMQ of the tests' own: name, ports and folder are its own, and it ends with the test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Valkey servers and a sentinel of the tests' own, as processes; and a TLS front for a server that has none."""
+"""Valkey servers and a sentinel of the tests' own; and a TLS front for a server that has none."""
 
 from __future__ import annotations
 
