@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from celery import Celery, Signature, current_app, states
 from celery.exceptions import TaskRevokedError
 from kombu.entity import Queue
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ChannelError, OperationalError
 from kombu.utils.json import dumps
 
+from orchestrator.celery_urls import CONNECT_SECONDS, WAIT_SECONDS, broker_conf, results_conf
 from orchestrator.errors import StoreUnavailable, masked
 from orchestrator.models import CLAIM_PUSH_SECONDS, RETENTION, Message
 
@@ -28,13 +29,16 @@ SUBMIT_QUEUE, FINISH_QUEUE = "orchestrator.submit", "orchestrator.finish"
 POLL_QUEUE, TICK_QUEUE, NOTIFY_QUEUE = "orchestrator.poll", "orchestrator.tick", "orchestrator.notify"
 QUEUES = (SUBMIT_QUEUE, FINISH_QUEUE, POLL_QUEUE, TICK_QUEUE, NOTIFY_QUEUE)
 
+# For RabbitMQ: said, so that a virtual host of another default takes our workers' prefetch all the same. Not
+# quorum: what it would keep safe is a hint, which the store sends again. No priorities: the lanes have them.
+QUEUE_ARGUMENTS = {"x-queue-type": "classic"}
+
 PHASE, ATTEMPT = "job_phase", "job_attempt"  # message headers
 SUBMIT, FINISH, REFUSED = "submit", "finish", "refused"
 REASON = "job_reason"  # header of a refused job
 
 TICK_SECONDS = 1.0
 WORKER_THREADS = 32
-SOCKET_SECONDS, CONNECT_SECONDS = 15.0, 5.0
 SHOWN_CHARACTERS = 80
 
 logger = logging.getLogger(__name__)
@@ -45,33 +49,28 @@ def make_app(broker_url: str, result_url: str, result_seconds: int = RETENTION.e
 
     `result_seconds`: for how long results are kept; longer than the longest wait of a chord.
     """
-    app = Celery("orchestrator", broker=broker_url, backend=result_url)
+    app = Celery("orchestrator")
     app.conf.update(
+        **broker_conf(broker_url),
+        **results_conf(result_url),
         task_serializer="json",
         result_serializer="json",
         accept_content=["json"],
         task_default_queue=SUBMIT_QUEUE,
-        task_queues=[Queue(name) for name in QUEUES],  # type: ignore[no-untyped-call]
+        task_queues=[Queue(name, queue_arguments=QUEUE_ARGUMENTS) for name in QUEUES],  # type: ignore[no-untyped-call]
         task_create_missing_queues=True,
         result_expires=result_seconds,
         result_backend_always_retry=True,
         result_backend_thread_safe=True,
-        redis_socket_keepalive=True,
         redis_backend_health_check_interval=30,
         # A server that vanished without a word must not hold a thread for the default 120 s.
-        redis_socket_timeout=SOCKET_SECONDS,
+        redis_socket_timeout=WAIT_SECONDS,
         redis_socket_connect_timeout=CONNECT_SECONDS,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # for ever: the default gives up after 100 tries
         # A server that is full or read-only answers with an error: the consumer is to come back, not to end.
         broker_channel_error_retry=True,
-        broker_transport_options={
-            "health_check_interval": 30,
-            "socket_keepalive": True,
-            # Without it a publish waits for ever on a dead connection (kombu.transport.redis).
-            "socket_timeout": SOCKET_SECONDS,
-            "socket_connect_timeout": CONNECT_SECONDS,
-        },
+        broker_connection_timeout=CONNECT_SECONDS,
         worker_pool="threads",
         worker_concurrency=WORKER_THREADS,
         worker_prefetch_multiplier=2,
@@ -167,6 +166,16 @@ class Broker:
         with self.app.connection_for_write(connect_timeout=2) as connection:
             connection.ensure_connection(max_retries=0, timeout=2)
 
+    def waiting(self, queues: Iterable[str] = QUEUES) -> dict[str, int]:
+        """The messages in each queue that no worker has taken. Raises: as `ping` does."""
+        with self.app.connection_for_write(connect_timeout=2) as connection:
+            connection.ensure_connection(max_retries=0, timeout=2)
+            return {name: self._waiting(connection, name) for name in queues}
+
+    def _waiting(self, connection: Any, queue: str) -> int:
+        with connection.channel() as channel:  # RabbitMQ closes it where there is no such queue
+            return waiting(channel, queue)
+
     def workers(self, timeout_seconds: float) -> dict[str, set[str]]:
         """The workers that answer, and the queues that each takes from."""
         answers = self.app.control.inspect(timeout=timeout_seconds).active_queues() or {}
@@ -204,6 +213,14 @@ class Broker:
             **plain,
             **stamps,
         )
+
+
+def waiting(channel: Any, queue: str) -> int:
+    """The messages in a queue that no worker has taken."""
+    try:
+        return int(channel.queue_declare(queue=queue, passive=True).message_count)
+    except ChannelError:  # on Redis an empty queue does not exist
+        return 0
 
 
 def signature_text(signature: Any) -> str:

@@ -11,11 +11,13 @@ from orchestrator.build import Built, build, read_settings
 from orchestrator.errors import CollectFailed, ConfigurationError, OrchestratorError
 from orchestrator.models import Request
 from orchestrator.notices import NO_SECRET
+from orchestrator.redis_place import redis_place
 from orchestrator.safety import Finding
 from orchestrator.start import findings
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 16
 PING_SECONDS = 2.0
+BROKERS = {"py-amqp": "RabbitMQ", "redis": "Redis"}  # by kombu's word for the driver
 
 
 def examine() -> list[Finding]:
@@ -39,18 +41,23 @@ def _findings(built: Built) -> Iterator[Finding]:
 
 def _redis(built: Built) -> Iterator[Finding]:
     facts = built.flow.store.server.facts()
-    kind = "embedded" if built.settings.redis_url is None else "given"
+    url = built.settings.redis_url
+    kind = "embedded" if url is None else f"given by {redis_place(url).kind}"
     yield Finding("ok", f"Redis answers ({kind}, version {facts['version'] or 'unknown'})")
 
 
 def _broker(built: Built) -> Iterator[Finding]:
     try:
-        built.flow.broker.ping()
+        waiting = built.flow.broker.waiting()
     except Exception as error:  # kombu raises whatever its transport raises
         cure = "is ORCHESTRATOR_BROKER_URL right?"
         yield Finding("fault", f"the broker does not answer ({type(error).__name__}): {cure}")
     else:
-        yield Finding("ok", "the broker answers")
+        kind = built.flow.broker.app.connection_for_write().transport.driver_name
+        told = ", ".join(f"{count} in {queue}" for queue, count in waiting.items() if count)
+        yield Finding(
+            "ok", f"the broker answers ({BROKERS.get(kind, kind)}); messages that wait: {told or 'none'}"
+        )
 
 
 def _accounts(built: Built) -> Iterator[Finding]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from orchestrator.broker import GENERATE
+from orchestrator.celery_urls import is_amqp
+from orchestrator.redis_place import RedisPlace, is_redis, redis_place
 
 if TYPE_CHECKING:
     from orchestrator.models import Account
@@ -131,23 +133,44 @@ def of_settings(settings: Settings, providers: Mapping[str, Provider]) -> Findin
             f"ORCHESTRATOR_NOTIFY_HOSTS does nothing without ORCHESTRATOR_NOTIFY_SECRET: {cure}",
         )
     for url in (settings.redis_url, settings.broker_url):
-        if url and url.startswith(("redis:", "rediss:")):
-            yield from _of_redis_url(url)
+        if url and is_redis(url):
+            yield from _of_redis_place(redis_place(url))
+        elif url and is_amqp(url):
+            yield from _of_amqp_url(url)
     for account in settings.accounts:
         where = f"account {account.provider}/{account.name}"
         for verdict, text in _of_account(account, providers[account.provider], public_url):
             yield Finding(verdict, f"{where}: {text}")
 
 
-def _of_redis_url(url: str) -> Findings:
+def _of_redis_place(place: RedisPlace) -> Findings:
     """Who may reach the server that knows everything."""
-    parts = urlsplit(url)
-    if parts.password or _is_loopback(parts.hostname):
+    hosts = [host for host, _ in place.hosts if not _is_loopback(host)]
+    if not hosts:
+        return
+    if place.tls and not place.tls.verified:
+        yield Finding(
+            "warning", f"the certificate of Redis at {hosts[0]} is not verified: leave ssl_cert_reqs out"
+        )
+    if place.password:
         return
     # With TLS a certificate may be what lets us in.
-    verdict = "warning" if _is_private(parts.hostname) or parts.scheme == "rediss" else "fault"
+    verdict = "warning" if place.tls or all(map(_is_private, hosts)) else "fault"
     cure = "set requirepass there, and give redis://:PASSWORD@host"
-    yield Finding(verdict, f"Redis at {parts.hostname} is named without a password: {cure}")
+    yield Finding(verdict, f"Redis at {hosts[0]} is named without a password: {cure}")
+
+
+def _of_amqp_url(url: str) -> Findings:
+    parts = urlsplit(url)
+    if _is_loopback(parts.hostname):
+        return
+    if parts.username in (None, "guest"):
+        cure = "give a user of its own, and its password"
+        yield Finding(
+            "fault", f"RabbitMQ at {parts.hostname} is named with the user guest, whom it refuses: {cure}"
+        )
+    if parts.scheme.lower() != "amqps" and not _is_private(parts.hostname):
+        yield Finding("fault", f"RabbitMQ's password goes to {parts.hostname} in clear: give an amqps:// URL")
 
 
 def _of_account(account: Account, provider: Provider, public_url: str | None) -> Iterator[tuple[str, str]]:

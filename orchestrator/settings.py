@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from environs import Env, EnvValidationError, ValidationError
 
-from orchestrator import naming
+from orchestrator import celery_urls, naming, redis_place
 from orchestrator.api_keys import VARIABLE as API_KEYS
 from orchestrator.api_keys import api_keys
 from orchestrator.errors import ConfigurationError
@@ -34,6 +34,8 @@ SECRETS = (
     *("ORCHESTRATOR_REDIS_URL", "ORCHESTRATOR_BROKER_URL", "ORCHESTRATOR_SECRET_KEYS"),
     *("ORCHESTRATOR_NOTIFY_SECRET", API_KEYS, "FLOWER_BASIC_AUTH"),
 )
+MOST_STOP_SECONDS = 3_600
+SETTLING_SECONDS = 5.0  # what a worker that ends needs after the last answer
 
 # name -> (type, lowest, highest, default); what every provider's accounts have in common
 ACCOUNT_NUMBERS: dict[str, tuple[type, float, float, float]] = {
@@ -90,6 +92,7 @@ class Settings:
     notify_hosts: frozenset[str] = frozenset()  # that may be told although they are not public
     api_keys: tuple[ApiKey, ...] = field(default=(), repr=False)  # empty: there is no HTTP API
     heartbeat: Path | None = None  # touched by a worker or ticker while it is well
+    stop_seconds: float = ACCOUNT_NUMBERS["timeout_seconds"][3] + SETTLING_SECONDS  # of a worker that ends
 
     @classmethod
     def from_environ(cls, providers: Mapping[str, ProviderFacts]) -> Settings:
@@ -110,6 +113,7 @@ class Settings:
         notify_hosts: list[str] = env.list("NOTIFY_HOSTS", [], validate=_are_host_names) or []
         keys_text = env.str("API_KEYS", "")
         heartbeat = env.str("HEARTBEAT", "", validate=_is_in_a_folder)
+        stop_seconds = env.float("STOP_SECONDS", 0.0, validate=_is_stop_time)
         faults = env.file_faults + _sealed(env)
         if public_url and not secret_keys and not any("SECRET_KEYS" in fault for fault in faults):
             faults.append(
@@ -140,6 +144,7 @@ class Settings:
             notify_hosts=frozenset(host.strip().lower() for host in notify_hosts if host.strip()),
             api_keys=keys,
             heartbeat=Path(heartbeat) if heartbeat else None,
+            stop_seconds=stop_seconds or _longest_call(accounts) + SETTLING_SECONDS,
         )
 
 
@@ -221,6 +226,19 @@ def _is_kept_for(days: float) -> None:
         raise ValidationError(f"is {days:g}; it must be from {LEAST_KEPT_DAYS} to {MOST_KEPT_DAYS} days")
 
 
+def _is_stop_time(seconds: float) -> None:
+    if not 0 <= seconds <= MOST_STOP_SECONDS:
+        raise ValidationError(
+            f"is {seconds:g}; it must be from 0, for the longest timeout_seconds of the accounts and "
+            f"{SETTLING_SECONDS:g} s more, to {MOST_STOP_SECONDS} s"
+        )
+
+
+def _longest_call(accounts: Sequence[Account]) -> float:
+    default = ACCOUNT_NUMBERS["timeout_seconds"][3]
+    return max((account.timeout_seconds for account in accounts), default=default)
+
+
 def _is_artifact_name(template: str) -> None:
     if template and (found := naming.faults(template)):
         raise ValidationError("; ".join(found))
@@ -232,13 +250,19 @@ def _is_in_a_folder(path: str) -> None:
 
 
 def _is_redis_url(url: str) -> None:
-    if url and urlsplit(url).scheme not in ("redis", "rediss", "unix"):
-        raise ValidationError("must begin with redis://, rediss:// or unix://, as in redis://host:6379/0")
+    _checked(redis_place.redis_place, url)
 
 
 def _is_broker_url(url: str) -> None:
-    if url and "://" not in url:
-        raise ValidationError("is not a URL; give one such as amqp://user:password@host//")
+    _checked(celery_urls.check_broker, url)
+
+
+def _checked(check: Callable[[str], object], url: str) -> None:
+    try:
+        if url:
+            check(url)
+    except ValueError as error:
+        raise ValidationError(str(error)) from None
 
 
 def _is_http_url(url: str) -> bool:

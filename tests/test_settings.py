@@ -151,7 +151,7 @@ def test_no_repr_shows_a_secret(read):
     [
         ({"REDIS_URL": "http://h"}, "ORCHESTRATOR_REDIS_URL: must begin with redis://, rediss:// or unix://"),
         ({"REDIS_URL": "localhost:6379"}, "ORCHESTRATOR_REDIS_URL: must begin with redis://"),
-        ({"BROKER_URL": "rabbit"}, "ORCHESTRATOR_BROKER_URL: is not a URL; give one such as amqp://"),
+        ({"BROKER_URL": "rabbit"}, "ORCHESTRATOR_BROKER_URL: must begin with amqp:// or amqps://"),
         ({"PUBLIC_URL": "jobs.example.com", "SECRET_KEYS": KEY}, "as in https://jobs.example.com"),
         ({"PUBLIC_URL": "https://", "SECRET_KEYS": KEY}, "ORCHESTRATOR_PUBLIC_URL: is 'https://', which"),
         ({"PUBLIC_URL": "https://jobs.example.com"}, "set it to the output of `openssl rand -hex 32`"),
@@ -446,3 +446,9 @@ def test_a_wrong_field_is_told_with_its_cure_and_never_shown_where_it_is_secret(
 @pytest.mark.usefixtures("with_freepik")
 def test_a_field_may_be_a_word_of_a_list(read):
     assert read(f'{FREEPIK}signing_key = "base64"\n').accounts[0].fields == {"signing_key": "base64"}
+
+
+def test_worker_that_ends_has_the_longest_call_of_its_accounts_unless_told(read):
+    assert read(ACCOUNT).stop_seconds == 35
+    assert read(f"{ACCOUNT}timeout_seconds = 300\n").stop_seconds == 305
+    assert read(ACCOUNT, STOP_SECONDS="12").stop_seconds == 12

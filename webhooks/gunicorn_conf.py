@@ -1,12 +1,16 @@
 """How the receiver stands on the network: `gunicorn -c python:webhooks.gunicorn_conf`.
 
-`WEB_CONCURRENCY`: worker processes, one per core. `FORWARDED_ALLOW_IPS`: the proxies in front whose word on
-https is taken; none unless named. `GUNICORN_CMD_ARGS` and the command line win over all of this.
+`WEB_CONCURRENCY`: worker processes, one per core. `DRAIN_SECONDS`: after SIGTERM it serves on for so long,
+and is not ready; 0 unless named. `FORWARDED_ALLOW_IPS`: the proxies in front whose word on https is taken;
+none unless named. `GUNICORN_CMD_ARGS` and the command line win over all of this.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from orchestrator.settings import environment
+from webhooks import draining
 
 wsgi_app = "webhooks.wsgi:app"
 workers = int(environment().get("WEB_CONCURRENCY") or 2)
@@ -29,3 +33,9 @@ graceful_timeout = 20  # shorter than the 30 seconds that Kubernetes gives a pod
 
 forwarded_allow_ips = environment().get("FORWARDED_ALLOW_IPS", "")
 control_socket_disable = True  # it would be one file per user
+
+drain_seconds = draining.seconds_of(environment().get("DRAIN_SECONDS", ""))
+
+
+def when_ready(server: Any) -> None:
+    draining.drain_first(server, drain_seconds)

@@ -1,10 +1,12 @@
-"""`/healthz`: this process is alive. `/readyz`: Redis and the broker answer it."""
+"""`/healthz`: this process is alive. `/readyz`: Redis and the broker answer it, and it does not end."""
 
 from __future__ import annotations
 
 import time
 
 from flask import Blueprint, Response, current_app
+
+from webhooks import draining
 
 KEPT_SECONDS = 1.0  # anyone may ask, and each answer costs a connection to the broker
 
@@ -18,6 +20,8 @@ def alive() -> Response:
 
 @health.get("/readyz")
 def ready() -> Response:
+    if draining.begun():
+        return Response("ending\n", 503, mimetype="text/plain")
     kept: dict[str, tuple[float, str]] = current_app.extensions.setdefault("readiness", {})
     until, fault = kept.get("answer", (0.0, "not asked yet\n"))
     if until < time.monotonic():

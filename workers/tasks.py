@@ -40,7 +40,7 @@ from orchestrator.errors import (
 from orchestrator.flow import Flow
 from orchestrator.intake import new_job
 from orchestrator.models import Message
-from workers import revoke
+from workers import leaving, revoke
 from workers.moments import at_their_moments
 from workers.wiring import built
 
@@ -283,3 +283,4 @@ def revoked(request: Any, expired: bool, **_: Any) -> None:
 
 
 revoke.hook(flow.cancel)
+leaving.install(app, built().settings.stop_seconds, flow.store.collecting.let_go)

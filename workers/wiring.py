@@ -14,6 +14,7 @@ from kombu.transport.redis import Transport
 
 from orchestrator.broker import QUEUES
 from orchestrator.build import Built
+from orchestrator.celery_urls import speaks_redis
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.start import PATIENCE_SECONDS, started
 
@@ -60,5 +61,6 @@ def quieten(**_: Any) -> None:
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]
 def take_back_soon(instance: Any, conf: Any, **_: Any) -> None:
     """Only for a worker of our queues alone: other people's tasks may not bear to be delivered twice."""
-    if set(instance.app.amqp.queues.consume_from) <= set(QUEUES):
+    redis = speaks_redis(conf.broker_url)  # RabbitMQ gives back at once what a lost connection held
+    if redis and set(instance.app.amqp.queues.consume_from) <= set(QUEUES):
         conf.broker_transport_options = {**conf.broker_transport_options, **TAKEN_BACK_SOON}

@@ -21,6 +21,10 @@ class Collecting:
         """Keep hold of a finish that takes long, so that nobody else takes it."""
         self._link.step("hold_finish", job_id, now)
 
+    def let_go(self, job_id: str) -> None:
+        """Let another worker take a finish at once: this one is about to end. Safe to call twice."""
+        self._link.step("let_go", job_id)
+
     def later(
         self,
         job_id: str,

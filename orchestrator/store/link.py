@@ -7,14 +7,13 @@ from importlib import resources
 from typing import Any, NoReturn
 
 import redis
-from redis.maint_notifications import MaintNotificationsConfig
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.models import Retention
+from orchestrator.store.pool import redis_client
 
 PREFIX = "orc:"
 WAIT_SLICE_SECONDS = 5.0  # how long one blocking read lasts; the net below a lost wake-up
-MAX_CONNECTIONS, PATIENCE_SECONDS = 128, 5.0
 SHARED = ("common", "lanes", "spend", "slots", "notices", "batches", "ends")  # stand before every step
 
 CANNOT_WRITE = (
@@ -31,17 +30,7 @@ class Link:
 
     def __init__(self, url: str, retention: Retention) -> None:
         self.retention = retention
-        # A flood of callbacks must wait for a connection, and not open thousands.
-        pool = redis.BlockingConnectionPool.from_url(
-            url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=PATIENCE_SECONDS,
-            decode_responses=True,
-            socket_timeout=WAIT_SLICE_SECONDS + 5,
-            health_check_interval=30,
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        )
-        self.client: Any = redis.Redis.from_pool(pool)
+        self.client: Any = redis_client(url, WAIT_SLICE_SECONDS + 5)
         folder = resources.files("orchestrator.store") / "lua"
         kept = f"local KEEP, KEEP_DEAD = {retention.ended}, {retention.failed}\n"
         shared = kept + "".join((folder / f"{name}.lua").read_text() for name in SHARED)
