@@ -15,7 +15,6 @@ from celery.signals import task_received, worker_ready
 from celery.worker import state
 
 from orchestrator.broker import waiting
-
 from workers.heartbeat import beat
 
 EXIT_CODE = 75  # EX_TEMPFAIL: start it again
