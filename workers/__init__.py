@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 from workers import watchdog as watchdog  # by its signals
 from workers.tasks import app, generate
 
 __all__ = ["app", "generate"]
+
+if "flower.command" in sys.modules:  # under the `celery` command, which has loaded it
+    from workers.dashboard.app import install
+    from workers.wiring import built
+
+    install(built())
