@@ -17,8 +17,9 @@ from kombu.entity import Queue
 from kombu.exceptions import ChannelError, OperationalError
 from kombu.utils.json import dumps
 
+from orchestrator import rows
 from orchestrator.celery_urls import CONNECT_SECONDS, WAIT_SECONDS, broker_conf, results_conf
-from orchestrator.errors import StoreUnavailable, masked
+from orchestrator.errors import StoreUnavailable
 from orchestrator.models import CLAIM_PUSH_SECONDS, RETENTION, Message
 
 GENERATE = "orchestrator.generate"
@@ -36,10 +37,10 @@ QUEUE_ARGUMENTS = {"x-queue-type": "classic"}
 PHASE, ATTEMPT = "job_phase", "job_attempt"  # message headers
 SUBMIT, FINISH, REFUSED = "submit", "finish", "refused"
 REASON = "job_reason"  # header of a refused job
+SHOWN_AS = {SUBMIT: rows.SUBMITTING, FINISH: rows.FINISHING, REFUSED: rows.REFUSED}
 
 TICK_SECONDS = 1.0
 WORKER_THREADS = 32
-SHOWN_CHARACTERS = 80
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Broker:
     def revoke(self, job_ids: Sequence[str]) -> None:
         """Let these be revoked for Celery. Of none of them was a message ever sent, or is a link known.
 
-        So there is nothing for a worker to do, and no row of Flower's to correct. Safe to call twice.
+        So there is nothing for a worker to do; a row of Flower's follows the record. Safe to call twice.
         """
         if job_ids:
             self._at_results(lambda: self._store_revoked(job_ids))
@@ -191,7 +192,7 @@ class Broker:
         headers = {**(message.options.get("headers") or {}), PHASE: phase, ATTEMPT: message.attempt}
         headers |= more or {}
         try:
-            task = self._task(message)
+            task = self._task(message, SHOWN_AS[phase])
             with self.app.producer_or_acquire() as producer:
                 self.app.amqp.send_task_message(producer, GENERATE, task, queue=queue, headers=headers)
         except OperationalError as error:
@@ -199,7 +200,7 @@ class Broker:
         except Exception:  # one message that cannot be made must not hold up the others
             logger.exception("publish.failed job=%s phase=%s", message.job_id, phase)
 
-    def _task(self, message: Message) -> Any:
+    def _task(self, message: Message, shown_as: str) -> Any:
         options = message.options
         stamps = {name: options["stamps"][name] for name in options.get("stamped_headers") or ()}
         plain = {name: value for name, value in options.items() if name not in ("stamps", "headers")}
@@ -209,7 +210,8 @@ class Broker:
             GENERATE,
             [message.provider, parameters],
             {},
-            argsrepr=_shown(message.provider, parameters),
+            argsrepr=rows.asked(parameters),
+            kwargsrepr=rows.facts(shown_as, provider=message.provider, attempt=message.attempt),
             **plain,
             **stamps,
         )
@@ -288,21 +290,3 @@ _KEPT = (
 
 def _listed(signatures: Any) -> list[Any]:
     return list(signatures) if isinstance(signatures, list | tuple) else [signatures]
-
-
-def _shown(provider: str, parameters: Mapping[str, Any]) -> str:
-    """The task's arguments as Flower shows them: prompts shortened, e-mail addresses masked."""
-    shown = {name: _shortened(value) for name, value in parameters.items() if name != "email"}
-    return masked(repr((provider, shown)))
-
-
-def _shortened(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _shortened(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_shortened(each) for each in value]
-    if not isinstance(value, str):
-        return value
-    if "://" in value:
-        value = value.partition("?")[0]  # what signs a URL
-    return value if len(value) <= SHOWN_CHARACTERS else value[: SHOWN_CHARACTERS - 1] + "…"

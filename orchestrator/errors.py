@@ -46,7 +46,8 @@ def without_queries(text: str) -> str:
 def masked(text: str, most: int = MESSAGE_CHARACTERS) -> str:
     """A stranger's words, fit to be kept and shown: short, one line, without e-mail addresses."""
     text = EMAIL.sub("<e-mail>", text[: 4 * most])
-    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else " " for letter in text)
     text = text if len(text) <= most else text[: most - 1] + "…"
     return text.encode("utf-8", "replace").decode()
 

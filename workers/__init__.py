@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 from workers import heartbeat as heartbeat  # these two by their signals
 from workers import watchdog as watchdog
 from workers.tasks import app, generate
 
 __all__ = ["app", "generate"]
+
+if "flower.command" in sys.modules:  # under the `celery` command, which has loaded it
+    from workers.dashboard.app import install
+    from workers.wiring import built
+
+    install(built())

@@ -15,6 +15,7 @@ from celery.signals import task_revoked
 from celery.utils.time import maybe_make_aware
 from celery.worker.request import Request
 
+from orchestrator import rows
 from orchestrator.broker import (
     ATTEMPT,
     FINISH,
@@ -59,12 +60,7 @@ class _Shown:
         return self.result
 
     def __repr__(self) -> str:
-        kept = [
-            f"{each['media_type'] or 'url'} {each['bytes'] or ''}".strip()
-            for each in self.result["artifacts"]
-        ]
-        brought = f"{len(kept)} artifact(s): {', '.join(kept)}"
-        return f"{brought}; {self.result['seconds']} s, {self.result['account']}"
+        return rows.brought(self.result)
 
 
 class _Request(Request):  # type: ignore[misc]

@@ -22,7 +22,6 @@ from orchestrator.local.valkey import EmbeddedServer, find_or_start
 
 READY_SECONDS = 60.0
 FLOWER_USER = "orchestrator"
-FLOWER_COLUMNS = "name,args,state,received,runtime,result,worker,uuid"
 # Of the caller's environment: ours or none; and what only the API is to know.
 UNSET = ("ORCHESTRATOR_PUBLIC_URL", "FLOWER_BASIC_AUTH", API_KEYS)
 PYTHON = (sys.executable, "-m")
@@ -48,7 +47,7 @@ class Commands:
     api: Sequence[str] = (
         *(*PYTHON, "gunicorn", "--config", "python:webhooks.api.gunicorn_conf", "--bind", "127.0.0.1:{port}"),
     )
-    flower: Sequence[str] = (*CELERY, "flower", "--address=127.0.0.1", "--port={port}", "--persistent=False")
+    flower: Sequence[str] = (*CELERY, "flower", "--address=127.0.0.1", "--port={port}")
 
 
 @dataclass(frozen=True)
@@ -234,7 +233,7 @@ class Stack:
         environ |= self.environment | {"PYTHONUNBUFFERED": "1"}
         if name == "flower":
             environ["FLOWER_BASIC_AUTH"] = ":".join(self.flower_login)
-            environ.setdefault("FLOWER_TASKS_COLUMNS", FLOWER_COLUMNS)
+            environ.setdefault("FLOWER_DB", str(self.folder / "flower" / "tasks"))
         if name == "api":
             environ[API_KEYS] = self.options.environ[API_KEYS]
         return Command(name, argv, environ, self.options.cwd, self.log(name), ready, READY_SECONDS)

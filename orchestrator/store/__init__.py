@@ -59,6 +59,7 @@ from orchestrator.store.journal import Heard, Journal
 from orchestrator.store.lanes import Lanes
 from orchestrator.store.link import Link
 from orchestrator.store.notices import Notices
+from orchestrator.store.open_jobs import OpenJobs
 from orchestrator.store.server import Server
 from orchestrator.store.spend import Ledger
 
@@ -78,5 +79,6 @@ class Store(Jobs):
         self.collecting = Collecting(link)
         self.spend = Ledger(link)
         self.journal = Journal(link)
+        self.open_jobs = OpenJobs(link)
         self.notices = Notices(link)
         self.server = Server(link)
