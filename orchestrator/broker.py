@@ -18,6 +18,7 @@ from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps
 
 from orchestrator.errors import StoreUnavailable, masked
+from orchestrator.events import log, warn
 from orchestrator.models import CLAIM_PUSH_SECONDS, RETENTION, Message
 
 GENERATE = "orchestrator.generate"
@@ -28,7 +29,7 @@ SUBMIT_QUEUE, FINISH_QUEUE = "orchestrator.submit", "orchestrator.finish"
 POLL_QUEUE, TICK_QUEUE, NOTIFY_QUEUE = "orchestrator.poll", "orchestrator.tick", "orchestrator.notify"
 QUEUES = (SUBMIT_QUEUE, FINISH_QUEUE, POLL_QUEUE, TICK_QUEUE, NOTIFY_QUEUE)
 
-PHASE, ATTEMPT = "job_phase", "job_attempt"  # message headers
+PHASE, ATTEMPT, TRACE = "job_phase", "job_attempt", "job_trace"  # message headers
 SUBMIT, FINISH, REFUSED = "submit", "finish", "refused"
 REASON = "job_reason"  # header of a refused job
 
@@ -36,8 +37,6 @@ TICK_SECONDS = 1.0
 WORKER_THREADS = 32
 SOCKET_SECONDS, CONNECT_SECONDS = 15.0, 5.0
 SHOWN_CHARACTERS = 80
-
-logger = logging.getLogger(__name__)
 
 
 def make_app(broker_url: str, result_url: str, result_seconds: int = RETENTION.ended) -> Celery:
@@ -188,7 +187,7 @@ class Broker:
         except OperationalError as error:
             _postponed(phase, error)
         except Exception:  # one message that cannot be made must not hold up the others
-            logger.exception("publish.failed job=%s phase=%s", message.job_id, phase)
+            log("publish.failed", logging.ERROR, exc_info=True, job=message.job_id, phase=phase)
 
     def _task(self, message: Message) -> Any:
         options = message.options
@@ -236,7 +235,7 @@ def _tasks_of(signature: Any) -> Iterator[dict[str, Any]]:
 
 def _postponed(what: str, error: Exception) -> None:
     # The due list sends it again; the error's text may hold the broker's URL.
-    logger.warning("publish.postponed what=%s error=%s", what, type(error).__name__)
+    warn("publish.postponed", what=what, error=type(error).__name__)
 
 
 def task_options(

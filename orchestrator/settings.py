@@ -28,6 +28,7 @@ MIN_SECRET_CHARACTERS = 24
 NOTIFY_KEY_BYTES = range(24, 65)  # https://www.standardwebhooks.com, signature scheme
 DEFAULT_FOLDER = ".orchestrator"
 DAY = 86_400
+LOG_FORMATS = ("", "text", "json")
 LEAST_KEPT_DAYS, MOST_KEPT_DAYS = 0.05, 3_650
 
 # name -> (type, lowest, highest, default); what every provider's accounts have in common
@@ -103,6 +104,7 @@ class Settings:
         notify_secret = env.str("NOTIFY_SECRET", "", validate=_are_webhook_secrets) or ""
         notify_hosts: list[str] = env.list("NOTIFY_HOSTS", [], validate=_are_host_names) or []
         keys_text = env.str("API_KEYS", "")
+        env.str("LOG_FORMAT", "", validate=_is_log_format)  # read by `logs_are_json`, before all else
         faults = _sealed(env)
         if public_url and not secret_keys and not any("SECRET_KEYS" in fault for fault in faults):
             faults.append(
@@ -135,6 +137,21 @@ class Settings:
         )
 
 
+def logs_are_json() -> bool:
+    """Whether lines of logs are JSON. Known before the settings are: what is wrong with them is logged."""
+    return os.environ.get("ORCHESTRATOR_LOG_FORMAT", "").strip() == "json"
+
+
+def wants_traces() -> bool:
+    """Whether OpenTelemetry's own variables ask for traces."""
+    told = os.environ.get
+    if told("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    if exporter := told("OTEL_TRACES_EXPORTER"):
+        return exporter != "none"
+    return bool(told("OTEL_EXPORTER_OTLP_ENDPOINT") or told("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
+
+
 def environment() -> dict[str, str]:
     """The environment, for handing on to child processes."""
     return dict(os.environ)
@@ -163,6 +180,11 @@ def _is_not_negative(number: int) -> None:
 def _is_kept_for(days: float) -> None:
     if not LEAST_KEPT_DAYS <= days <= MOST_KEPT_DAYS:
         raise ValidationError(f"is {days:g}; it must be from {LEAST_KEPT_DAYS} to {MOST_KEPT_DAYS} days")
+
+
+def _is_log_format(word: str) -> None:
+    if word.strip() not in LOG_FORMATS:
+        raise ValidationError(f"is {word!r}; it must be text or json")
 
 
 def _is_artifact_name(template: str) -> None:
