@@ -101,7 +101,7 @@ def _end(job: Job) -> Moment:
 
 def _notice(notice: Notice) -> Iterator[Moment]:
     about = {"notice": notice.id, "host": notice.host}
-    if notice.first_tried_at:
+    if notice.first_tried_at and notice.tries:  # forgotten once it is delivered
         text = f"{notice.host} did not take it at the first try"
         yield Moment(notice.first_tried_at, "notice.postponed", text, None, about)
     if notice.ended_at:

@@ -130,13 +130,15 @@ def test_who_was_told_of_its_end(store: Store) -> None:
     notice = store.notices.take("example.com", NOW + 5)
     assert notice
     store.notices.told(notice, Answer("503", again_in=1.0), "https://example.com/…", NOW + 6, 0.5, False)
+    *_, tried = told(store, NOW + 7)
+    assert events([tried]) == [(5, "notice.postponed")]
     again = store.notices.take("example.com", NOW + 60)
     assert again
     store.notices.told(again, Answer("204", delivered=True), "https://example.com/…", NOW + 61, 0.5, False)
-    *_, tried, delivered = told(store, NOW + 70)
-    assert events([tried, delivered]) == [(6, "notice.postponed"), (61, "notice.delivered")]
+    *_, ended, delivered = told(store, NOW + 70)
+    assert events([ended, delivered]) == [(4, "job.ended"), (61, "notice.delivered")]
     assert delivered.text == "example.com: delivered at try 2: 204"
-    assert "a-secret-path" not in str([shown(each) for each in (tried, delivered)])
+    assert "a-secret-path" not in str([shown(each) for each in told(store, NOW + 70)])
 
 
 @pytest.mark.parametrize("paused", ["batch", "account"])
