@@ -58,4 +58,7 @@ def what_about() -> Mapping[str, object]:
 
 def _plain(value: object) -> object:
     """As JSON has it. The e-mail address of an account is part of what some providers call a generation."""
-    return value if isinstance(value, bool | int | float) else EMAIL.sub("<e-mail>", str(value))
+    if isinstance(value, bool | int | float):
+        return value
+    text = str(value)
+    return EMAIL.sub("<e-mail>", text) if "@" in text else text
