@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import BatchGoesOn, Invalid, NotFound, OrchestratorError, StoreUnavailable
+from orchestrator.events import log, warn
 from orchestrator.intake import targets
 from orchestrator.models import Artifact, Job
 from orchestrator.operations import Filter, Operations
@@ -27,8 +27,6 @@ STOPS_AT_ONCE = 8  # generations that providers are asked to stop
 PURGED_AT_ONCE = 200
 MOST_FAILURES = 1_000_000_000
 SILENT: Callable[[int], None] = lambda done: None  # noqa: E731
-
-logger = logging.getLogger("orchestrator")
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Batches:
                 try:
                     store.begin_filling(batch, name, clock())
                 except StoreUnavailable as error:
-                    logger.warning("batch.filling_not_renewed name=%s error=%s", batch, error)
+                    warn("batch.filling_not_renewed", name=batch, error=error)
 
         store.begin_filling(batch, name, clock())
         renewing = threading.Thread(target=renew, name="filling", daemon=True)
@@ -90,7 +88,7 @@ class Batches:
         try:
             store.end_filling(batch, name, clock())
         except StoreUnavailable as error:
-            logger.warning("batch.filling_not_ended name=%s error=%s: it runs out", batch, error)
+            warn("batch.filling_not_ended", name=batch, error=error)
 
     def agree(self, batch: str, tenant: str, terms: Terms) -> None:
         """Take the terms of a batch, before it is filled. Raises: Invalid."""
@@ -122,7 +120,7 @@ class Batches:
         _check_name(batch, "limit")
         limits = {"max_failures": max_failures, "max_failure_share": max_failure_share}
         self.flow.store.batches.limit(batch, limits, self.flow.clock())
-        logger.info("batch.limited name=%s max_failures=%s share=%s", batch, max_failures, max_failure_share)
+        log("batch.limited", name=batch, max_failures=max_failures, share=max_failure_share)
 
     def standing(self, batch: str) -> Standing:
         """Raises: NotFound."""
@@ -154,7 +152,7 @@ class Batches:
                 broker.finish(step.finishes)
                 progress(cancelled)
         broker.submit(store.batches.end_cancel(batch, self.flow.clock()))
-        logger.info("batch.cancelled name=%s jobs=%s", batch, cancelled)
+        log("batch.cancelled", name=batch, jobs=cancelled)
         return cancelled
 
     def prioritise(self, batch: str, priority: int) -> int:
@@ -194,7 +192,7 @@ class Batches:
             jobs += store.batches.purge(batch, ids)
             progress(jobs)
             found = store.batches.standing(batch)
-        logger.info("batch.purged name=%s jobs=%s pictures=%s", batch, jobs, removed)
+        log("batch.purged", name=batch, jobs=jobs, pictures=removed)
         return Purged(jobs, removed)
 
     def _remove_pictures(self, jobs: Sequence[Job]) -> int:

@@ -20,6 +20,7 @@ from kombu.utils.json import dumps
 from orchestrator import rows
 from orchestrator.celery_urls import CONNECT_SECONDS, WAIT_SECONDS, broker_conf, results_conf
 from orchestrator.errors import StoreUnavailable
+from orchestrator.events import log, warn
 from orchestrator.models import CLAIM_PUSH_SECONDS, RETENTION, Message
 
 GENERATE = "orchestrator.generate"
@@ -34,15 +35,13 @@ QUEUES = (SUBMIT_QUEUE, FINISH_QUEUE, POLL_QUEUE, TICK_QUEUE, NOTIFY_QUEUE)
 # quorum: what it would keep safe is a hint, which the store sends again. No priorities: the lanes have them.
 QUEUE_ARGUMENTS = {"x-queue-type": "classic"}
 
-PHASE, ATTEMPT = "job_phase", "job_attempt"  # message headers
+PHASE, ATTEMPT, TRACE = "job_phase", "job_attempt", "job_trace"  # message headers
 SUBMIT, FINISH, REFUSED = "submit", "finish", "refused"
 REASON = "job_reason"  # header of a refused job
 SHOWN_AS = {SUBMIT: rows.SUBMITTING, FINISH: rows.FINISHING, REFUSED: rows.REFUSED}
 
 TICK_SECONDS = 1.0
 WORKER_THREADS = 32
-
-logger = logging.getLogger(__name__)
 
 
 def make_app(broker_url: str, result_url: str, result_seconds: int = RETENTION.ended) -> Celery:
@@ -198,7 +197,7 @@ class Broker:
         except OperationalError as error:
             _postponed(phase, error)
         except Exception:  # one message that cannot be made must not hold up the others
-            logger.exception("publish.failed job=%s phase=%s", message.job_id, phase)
+            log("publish.failed", logging.ERROR, exc_info=True, job=message.job_id, phase=phase)
 
     def _task(self, message: Message, shown_as: str) -> Any:
         options = message.options
@@ -255,7 +254,7 @@ def _tasks_of(signature: Any) -> Iterator[dict[str, Any]]:
 
 def _postponed(what: str, error: Exception) -> None:
     # The due list sends it again; the error's text may hold the broker's URL.
-    logger.warning("publish.postponed what=%s error=%s", what, type(error).__name__)
+    warn("publish.postponed", what=what, error=type(error).__name__)
 
 
 def task_options(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 from orchestrator.artifacts import Artifacts
 from orchestrator.broker import Broker, make_app
+from orchestrator.events import about, warn
 from orchestrator.exchange import Exchange
 from orchestrator.flow import Flow
 from orchestrator.local.valkey import EmbeddedServer, find_or_start
@@ -15,11 +19,51 @@ from orchestrator.naming import Naming
 from orchestrator.notices import NotifyRules
 from orchestrator.notifier import Notifier
 from orchestrator.providers import registry
-from orchestrator.settings import ProviderFacts, Settings
+from orchestrator.settings import ProviderFacts, Settings, wants_traces
 from orchestrator.signatures import webhook_keys
 from orchestrator.store import Store
 from orchestrator.upstream import Upstream
 from orchestrator.watch import Watch
+
+
+@contextmanager
+def _moment(name: str, traceparent: str | None, **fields: Any) -> Iterator[None]:
+    with about(**fields):
+        yield
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a flow is made of; other kinds of them where it is traced."""
+
+    flow: type[Flow] = Flow
+    broker: type[Broker] = Broker
+    upstream: type[Upstream] = Upstream
+    artifacts: type[Artifacts] = Artifacts
+    notifier: type[Notifier] = Notifier
+    moment: Callable[..., AbstractContextManager[None]] = _moment
+    """Within `moment(name, traceparent, job=…)`, a worker's lines and spans are about that job."""
+    flush: Callable[[], None] = lambda: None
+    """For a process that ends without its exit handlers."""
+
+
+def _parts() -> Parts:
+    if not wants_traces():
+        return Parts()
+    try:
+        from orchestrator import tracing
+    except ImportError:
+        warn("tracing.not_installed", cure="pip install 'orchestrator[tracing]'")
+        return Parts()
+    return Parts(
+        tracing.TracedFlow,
+        tracing.TracedBroker,
+        tracing.TracedUpstream,
+        tracing.TracedArtifacts,
+        tracing.TracedNotifier,
+        tracing.moment,
+        tracing.flush,
+    )
 
 
 @dataclass(frozen=True)
@@ -30,6 +74,7 @@ class Built:
     notifier: Notifier
     settings: Settings
     server: EmbeddedServer | None  # the embedded server, where this process started it
+    parts: Parts = field(default_factory=Parts)
 
     def close(self) -> None:
         """Safe to call twice."""
@@ -57,14 +102,15 @@ def build(settings: Settings) -> Built:
     Raises: ConfigurationError where nothing here speaks to the place for pictures, or where Redis holds what
     another release wrote, too far away from this one; StoreUnavailable.
     """
-    artifacts = Artifacts(settings.artifacts_url) if settings.artifacts_url else None
+    parts = _parts()
+    artifacts = parts.artifacts(settings.artifacts_url) if settings.artifacts_url else None
     redis_url, server = settings.redis_url, None
     if redis_url is None:
         redis_url, server = find_or_start(settings.folder)
     store = Store(redis_url, settings.retention)
     store.server.agree_on_format()
     store.accounts.configure(settings.accounts)
-    upstream = Upstream()
+    upstream = parts.upstream()
     exchange = Exchange(
         upstream=upstream,
         artifacts=artifacts,
@@ -74,10 +120,10 @@ def build(settings: Settings) -> Built:
         public_url=settings.public_url,
         naming=Naming(settings.artifact_name),
     )
-    broker = Broker(make_app(settings.broker_url or redis_url, redis_url, settings.retention.ended))
+    broker = parts.broker(make_app(settings.broker_url or redis_url, redis_url, settings.retention.ended))
     watch = Watch(store, exchange, clock=time.time, dice=random.random)
     secret = settings.notify_secret
     rules = NotifyRules(webhook_keys(secret, True) if secret else (), settings.notify_hosts)
-    flow = Flow(store, broker, exchange, watch, time.time, random.random, settings.max_waiting, rules)
-    notifier = Notifier(store, upstream, broker, rules, time.time, random.random)
-    return Built(flow, notifier, settings, server)
+    flow = parts.flow(store, broker, exchange, watch, time.time, random.random, settings.max_waiting, rules)
+    notifier = parts.notifier(store, upstream, broker, rules, time.time, random.random)
+    return Built(flow, notifier, settings, server, parts)

@@ -5,7 +5,6 @@ Nothing here generates. What cannot be kept for now stays `collecting` for as lo
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,16 +12,15 @@ from typing import TYPE_CHECKING
 
 from orchestrator import retry
 from orchestrator.errors import CollectFailed, JobFailed, NotFound, StorageFailed, StoreUnavailable
+from orchestrator.events import log, warn
 from orchestrator.exchange import told_at
-from orchestrator.models import Artifact, Job
+from orchestrator.models import Artifact, Job, attempt_id
 
 if TYPE_CHECKING:
     from orchestrator.exchange import Exchange
     from orchestrator.store import Store
 
 HOLD_SECONDS = 10.0  # the lease of a finish is made longer this often
-
-logger = logging.getLogger("orchestrator")
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Custody:
             try:
                 self.store.collecting.hold(job.id, now)
             except StoreUnavailable:
-                logger.warning("collect.not_held job=%s", job.id)
+                warn("collect.not_held", job=job.id)
 
         return hold
 
@@ -93,4 +91,10 @@ class Custody:
             job.id, now + seconds, str(error), dies_at,
             urls=urls, storage_seconds=retry.STORAGE_GATE_SECONDS if closes else 0,
         )  # fmt: skip
-        logger.info("job.collect_postponed job=%s seconds=%.1f error=%s", job.id, seconds, error)
+        log(
+            "job.collect_postponed",
+            job=job.id,
+            attempt=attempt_id(job.id, job.attempts),
+            seconds=round(seconds, 1),
+            error=error,
+        )

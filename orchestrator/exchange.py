@@ -6,7 +6,6 @@ It knows accounts and references, and nothing of jobs waiting, slots or Celery.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from orchestrator.errors import (
     Uncertain,
     masked,
 )
+from orchestrator.events import log, warn
 from orchestrator.models import (
     Account,
     Artifact,
@@ -50,8 +50,6 @@ if TYPE_CHECKING:
 GONE = (401, 403, 404, 410)  # what an artifact URL that has expired is answered with
 
 WORD_CHARACTERS = 40
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ class Exchange:
                 raise _read_error(provider, reply)
             outcome = _read_report(provider, reply.body).outcome
         except OrchestratorError as error:
-            logger.warning("poll.unanswered account=%s error=%s", account.name, error)
+            warn("poll.unanswered", account=account.name, upstream_id=upstream_id, error=error)
             return Pending(heard=False)
         warn_of_unknown_word(provider, outcome)
         return outcome
@@ -200,9 +198,9 @@ class Exchange:
         try:
             reply = self.upstream.send(request, account.timeout_seconds)
         except ProviderError as error:
-            logger.warning("cancel.unanswered account=%s error=%s", account.name, error)
+            warn("cancel.unanswered", account=account.name, upstream_id=upstream_id, error=error)
             return False
-        logger.info("attempt.cancelled account=%s status=%s", account.name, reply.status)
+        log("attempt.cancelled", account=account.name, upstream_id=upstream_id, status=reply.status)
         return True
 
     def verify_callback(
@@ -259,7 +257,7 @@ class Exchange:
             fresh_urls = self._fresh_urls(account, attempts()) if failed.http_status in GONE else ()
             if not fresh_urls or fresh_urls == job.artifact_urls:
                 raise
-        logger.info("artifacts.refreshed job=%s account=%s", job.id, account.name)
+        log("artifacts.refreshed", job=job.id, account=account.name)
         try:
             return self._keep(
                 self.artifacts, replace(job, artifact_urls=fresh_urls), account, attempts, progress
@@ -365,4 +363,4 @@ def _read_error(provider: Provider, reply: Reply) -> ProviderError:
 def warn_of_unknown_word(provider: Provider, outcome: Outcome) -> None:
     if isinstance(outcome, Pending) and not outcome.known:
         word = masked(outcome.word, WORD_CHARACTERS)
-        logger.warning("status.unknown provider=%s word=%r", provider.name, word)
+        warn("status.unknown", provider=provider.name, word=repr(word))

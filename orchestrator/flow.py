@@ -5,7 +5,6 @@ It is handed its collaborators, its clock and its dice, and knows none of the li
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -22,10 +21,12 @@ from orchestrator.errors import (
     Unavailable,
     Uncertain,
 )
+from orchestrator.events import log, warn
 from orchestrator.models import (
     Attempt,
     Failed,
     Job,
+    Message,
     NewJob,
     Outcome,
     Pending,
@@ -50,8 +51,6 @@ POLLS_PER_MESSAGE = 50
 SUBMIT_WITHIN_SECONDS = 10.0  # of being opened: later, the attempt may have been searched for and given up
 CONFLICTS_SHOWN = 5
 MAX_ATTEMPTS = 5  # where the account, which would say, is not known here
-
-logger = logging.getLogger("orchestrator")
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,8 @@ class Flow:
         if others := self.store.otherwise(jobs):
             raise Conflict(_conflict(others))
         added, grants = self.store.enqueue(jobs, self.clock(), self.max_waiting if capped else 0)
+        if added:
+            log("job.enqueued", jobs=added, batch=jobs[0].batch or None, job=_only(jobs))
         self.broker.submit(grants)
         return added
 
@@ -101,8 +102,8 @@ class Flow:
         try:
             on_open()
         except Exception as error:  # what is shown of a job must not stop it
-            logger.warning("attempt.not_shown attempt=%s error=%s", attempt, type(error).__name__)
-        _log("attempt.opened", attempt=attempt, account=opened.account)
+            warn("attempt.not_shown", attempt=attempt, error=type(error).__name__)
+        log("attempt.opened", attempt=attempt, provider=provider, account=opened.account)
         if self.clock() - opened_at > SUBMIT_WITHIN_SECONDS:
             late = Failed(Unavailable("the worker stood still before the submit"))
             self._settle(attempt, provider, opened.account, late, opened.tries)
@@ -114,7 +115,7 @@ class Flow:
             account = replace(self.exchange.account(provider, opened.account), max_jobs=opened.max_jobs)
             submission = self.exchange.submit(account, attempt, opened.parameters)
         except Uncertain as uncertain:
-            _log("attempt.uncertain", attempt=attempt, error=uncertain)
+            log("attempt.uncertain", attempt=attempt, account=opened.account, error=uncertain)
             now = self.clock()
             wait = max(uncertain.wait_seconds or 0.0, SEARCH_SECONDS[0])
             return self.store.uncertain(attempt, now, now + wait)
@@ -124,6 +125,12 @@ class Flow:
         if isinstance(submission.outcome, Pending):
             timing = self.exchange.timing(provider, opened.parameters)
             verdict = self.watch.submitted(attempt, account, timing, submission.upstream_id)
+            log(
+                "attempt.submitted",
+                attempt=attempt,
+                account=account.name,
+                upstream_id=submission.upstream_id,
+            )
             if verdict == "cancelled":
                 self.exchange.cancel(account, submission.upstream_id)
             return
@@ -166,6 +173,13 @@ class Flow:
             raise
         word = self._receive(provider, reference, report, source)
         note(provider, reference, raw_body, word, self.clock())
+        log(
+            "callback.received",
+            provider=provider,
+            word=word,
+            attempt=reference.attempt_id,
+            account=reference.account,
+        )
         if word == "mismatch":
             raise BadReference("the body tells of another generation")
         return word
@@ -251,14 +265,14 @@ class Flow:
         """Record that Celery has stored the job's end; `result` None: it failed, for `reason`."""
         state = State.SUCCEEDED if result else State.FAILED
         if self.store.end(job_id, self.clock(), state, result, reason):
-            _log("job.ended", job=job_id, state=state.value)
+            log("job.ended", job=job_id, state=state.value)
 
     def cancel(self, job_id: str) -> bool:
         """Cancel a job that is not over: here, for Celery, and at the provider where it can."""
         cancelled = self.store.cancel(job_id, self.clock())
         if cancelled is None:
             return False
-        _log("job.cancelled", job=job_id)
+        log("job.cancelled", job=job_id, attempt=_last(cancelled.finish))
         self.broker.submit(cancelled.grants)
         self.stop(job_id, cancelled.finish.provider, cancelled.account, cancelled.upstream_id)
         self.broker.finish([cancelled.finish])
@@ -313,7 +327,17 @@ class Flow:
             told["listed"] = self.exchange.running(provider, outcome.error)
         told |= {"upstream_id": upstream_id, "source": source, "duration": duration}
         settled = self.store.settle(attempt, verdict, now, **told)
-        _log("attempt.closed", attempt=attempt, verdict=verdict, word=settled.word, by=source or "submit")
+        log(
+            "attempt.closed",
+            attempt=attempt,
+            verdict=verdict,
+            word=settled.word,
+            by=source or "submit",
+            provider=provider,
+            account=account,
+            error=(told.get("error") or {}).get("kind"),
+            again_in=round(told["again_at"] - now, 1) if told.get("again_at") else None,
+        )
         self.broker.submit(settled.grants)
         if settled.finish:
             self.broker.finish([settled.finish])
@@ -329,6 +353,10 @@ def _conflict(jobs: Sequence[NewJob]) -> str:
     )
 
 
+def _only(jobs: Sequence[NewJob]) -> str | None:
+    return jobs[0].id if len(jobs) == 1 else None
+
+
 def _why(job: Job) -> str:
     """One sentence that a person can act on."""
     error = job.error or {"kind": "Unknown", "message": "no reason was recorded"}
@@ -336,5 +364,5 @@ def _why(job: Job) -> str:
     return f"{error['kind']}: {error['message']} ({job.provider}, account {job.account}, after {tries})"
 
 
-def _log(event: str, **fields: object) -> None:
-    logger.info("%s %s", event, " ".join(f"{name}={value}" for name, value in fields.items()))
+def _last(message: Message) -> str | None:
+    return attempt_id(message.job_id, message.attempt) if message.attempt else None

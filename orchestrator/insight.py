@@ -11,6 +11,7 @@ from orchestrator.errors import NotFound
 from orchestrator.models import Attempt, Job, State, attempt_id
 from orchestrator.retry import UNTIL_RESUMED
 from orchestrator.schemas import moment
+from orchestrator.timeline import Moment, timeline
 
 if TYPE_CHECKING:
     from orchestrator.store import Store
@@ -78,6 +79,21 @@ class Insight:
         if rank is None:
             return _not_in_line(job, attempt)
         return self._in_line(job, _since(job, attempt), rank)
+
+    def timeline(self, job_id: str) -> list[Moment]:
+        """What happened to a job, in order; last, where it is not over, what it waits for.
+
+        Raises: JobNotFound.
+        """
+        job, now = self.store.job(job_id), self.clock()
+        heard = self.store.journal.of_job(job_id, job.created_at)
+        found = timeline(job, self.store.attempts(job), heard, self.store.notices.of_job(job_id))
+        if job.state.ended:
+            return found
+        waits = self.explain(job_id)
+        until = f", about until {moment(waits.opens_at)}" if waits.opens_at else ""
+        more = {"gate": waits.gate, "since": moment(waits.since), "until": moment(waits.opens_at)}
+        return [*found, Moment(now, "job.waits", f"{waits.text}{until}", None, more)]
 
     def forecast(self, batch: str, more: Sequence[int] = (1, 2, 4)) -> Forecast:
         """When a batch will end from measured slot-seconds, and with so many more accounts.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator import notices
 from orchestrator.errors import OrchestratorError
+from orchestrator.events import log
 from orchestrator.models import Answer, Notice
 from orchestrator.notices import NO_SECRET, NotifyRules
 
@@ -22,8 +23,6 @@ SECONDS = 15.0  # of one delivery in all
 TURN_SECONDS = 10.0  # for which a host is sent what is due, before it is another's turn
 SENDERS = 8  # threads of one process that send at once: hosts that hang must not hold all of them
 WAIT_SECONDS = 1.0  # until a host's turn comes that found no sender free
-
-logger = logging.getLogger("orchestrator")
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,9 @@ class Notifier:
             answer = self._try(notice)
             word = "delivered" if answer.delivered else "postponed" if answer.again_in else "dead"
             level = logging.WARNING if word == "dead" else logging.INFO
-            logger.log(
-                level, "notice.%s notice=%s type=%s host=%s tries=%s answer=%s",
-                word, notice.id, notice.type, host, notice.tries, answer.text,
+            log(
+                f"notice.{word}", level, notice=notice.id, type=notice.type, about=notice.about,
+                host=host, tries=notice.tries, answer=answer.text,
             )  # fmt: skip
             now, shown = self.clock(), notices.shown_target(notice.target)
             notice = self.store.notices.told(notice, answer, shown, now, self.dice(), more=now < until)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import Invalid, NotFound
+from orchestrator.events import log
 from orchestrator.models import Job, State
 from orchestrator.retry import UNTIL_RESUMED
 from orchestrator.schemas import JobOptions, check
@@ -25,8 +25,6 @@ LIMITS = (
 ).split()
 WEIGHTS = (0.01, 1000.0)
 DEAD_PER_CALL = 100
-
-logger = logging.getLogger("orchestrator")
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class Operations:
         self.store.accounts.change(provider, name, typed)
         self.broker.submit(self.store.fill(provider, self.clock()))
         told = " ".join(f"{limit}={value}" for limit, value in typed.items())
-        logger.info("account.changed provider=%s account=%s %s", provider, name, told)
+        log("account.changed", provider=provider, account=name, limits=told)
 
     def pause(self, kind: str, name: str) -> None:
         """Begin nothing more at an account or a provider, or of a batch; what is open goes on."""
@@ -102,7 +100,7 @@ class Operations:
             )
         else:
             self.store.lanes.pause(kind, self._known(kind, name), self.clock())
-        logger.info("%s.paused name=%s", kind, name)
+        log(f"{kind}.paused", name=name)
 
     def resume(self, kind: str, name: str) -> None:
         """Let it go on. An account's rest ends, and what was learned to its disadvantage is forgotten."""
@@ -111,7 +109,7 @@ class Operations:
         else:
             grants = self.store.lanes.resume(kind, self._known(kind, name), self.clock())
         self.broker.submit(grants)
-        logger.info("%s.resumed name=%s", kind, name)
+        log(f"{kind}.resumed", name=name)
 
     def in_flight(self, kind: str, name: str) -> int:
         """How much is still open: attempts; of a batch, jobs that are neither waiting nor over."""
@@ -163,7 +161,7 @@ class Operations:
         tenant, _, name = batch.rpartition("/")
         check(JobOptions, {"batch": name, "tenant": tenant}, "max_spend")
         self.store.batches.limit(batch, {"max_spend": most}, self.clock())
-        logger.info("batch.capped name=%s max_spend=%s", batch, most)
+        log("batch.capped", name=batch, max_spend=most)
 
     def spent(self, batch: str) -> tuple[float, float] | None:
         """What a batch that its spend cap holds has cost at most, and the cap; None where no cap holds it."""

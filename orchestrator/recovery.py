@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -13,6 +12,7 @@ from marshmallow import ValidationError
 
 from orchestrator import sidecar
 from orchestrator.errors import BadReference, CallbackRefused, NotFound, OrchestratorError
+from orchestrator.events import warn
 from orchestrator.models import Account, Artifact, Failed, Pending, Report, Succeeded
 from orchestrator.naming import NO_BATCH
 from orchestrator.schemas import NAME
@@ -29,8 +29,6 @@ PICTURE = re.compile(rf"([^/]+)/({UUID})-([1-9]\d*)")  # as `naming` does by def
 ATTEMPT, UNSIGNED_ATTEMPT = re.compile(r"(.+)\.([1-9]\d*)"), re.compile(rf"({UUID})\.([1-9]\d*)")
 PARKED_AT_ONCE = 20_000
 RANKS = (Failed, Pending, Succeeded)  # of a job's attempts the last of these tells of it
-
-logger = logging.getLogger("orchestrator")
 
 
 @dataclass(frozen=True)
@@ -186,7 +184,7 @@ class Recovery:
             try:
                 left += hear_again(self.flow, entry) == "unknown"
             except (CallbackRefused, NotFound) as error:
-                logger.warning("recovery.callback_refused attempt=%s error=%s", entry.attempt, error)
+                warn("recovery.callback_refused", attempt=entry.attempt, error=error)
                 left += 1
         return left
 

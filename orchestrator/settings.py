@@ -28,6 +28,7 @@ MIN_SECRET_CHARACTERS = 24
 NOTIFY_KEY_BYTES = range(24, 65)  # https://www.standardwebhooks.com, signature scheme
 DEFAULT_FOLDER = ".orchestrator"
 DAY = 86_400
+LOG_FORMATS = ("", "text", "json")
 LEAST_KEPT_DAYS, MOST_KEPT_DAYS = 0.05, 3_650
 IN_FILE = "_FILE"  # NAME_FILE names a file that holds the value of NAME
 SECRETS = (
@@ -114,6 +115,7 @@ class Settings:
         keys_text = env.str("API_KEYS", "")
         heartbeat = env.str("HEARTBEAT", "", validate=_is_in_a_folder)
         stop_seconds = env.float("STOP_SECONDS", 0.0, validate=_is_stop_time)
+        env.str("LOG_FORMAT", "", validate=_is_log_format)  # read by `logs_are_json`, before all else
         faults = env.file_faults + _sealed(env)
         if public_url and not secret_keys and not any("SECRET_KEYS" in fault for fault in faults):
             faults.append(
@@ -146,6 +148,21 @@ class Settings:
             heartbeat=Path(heartbeat) if heartbeat else None,
             stop_seconds=stop_seconds or _longest_call(accounts) + SETTLING_SECONDS,
         )
+
+
+def logs_are_json() -> bool:
+    """Whether lines of logs are JSON. Known before the settings are: what is wrong with them is logged."""
+    return os.environ.get("ORCHESTRATOR_LOG_FORMAT", "").strip() == "json"
+
+
+def wants_traces() -> bool:
+    """Whether OpenTelemetry's own variables ask for traces."""
+    told = os.environ.get
+    if told("OTEL_SDK_DISABLED", "").lower() == "true":
+        return False
+    if exporter := told("OTEL_TRACES_EXPORTER"):
+        return exporter != "none"
+    return bool(told("OTEL_EXPORTER_OTLP_ENDPOINT") or told("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
 
 
 def environment() -> dict[str, str]:
@@ -237,6 +254,11 @@ def _is_stop_time(seconds: float) -> None:
 def _longest_call(accounts: Sequence[Account]) -> float:
     default = ACCOUNT_NUMBERS["timeout_seconds"][3]
     return max((account.timeout_seconds for account in accounts), default=default)
+
+
+def _is_log_format(word: str) -> None:
+    if word.strip() not in LOG_FORMATS:
+        raise ValidationError(f"is {word!r}; it must be text or json")
 
 
 def _is_artifact_name(template: str) -> None:

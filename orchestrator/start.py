@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 
 from orchestrator import safety
 from orchestrator.build import Built, build, read_settings
 from orchestrator.errors import ConfigurationError, StoreUnavailable
+from orchestrator.events import warn
 from orchestrator.safety import Finding
 from orchestrator.settings import Settings
 
 PATIENCE_SECONDS = 20.0
 AGAIN_SECONDS = 0.5
-
-logger = logging.getLogger("orchestrator")
 
 
 def started(patience_seconds: float = 0.0) -> Built:
@@ -27,7 +25,7 @@ def started(patience_seconds: float = 0.0) -> Built:
     found = list(findings(built))
     for finding in found:
         if finding.verdict == "warning":
-            logger.warning("start.unsafe %s", finding.text)
+            warn("start.unsafe", finding=finding.text)
     if faults := [finding.text for finding in found if finding.verdict == "fault"]:
         built.close()
         raise ConfigurationError(faults)
@@ -43,7 +41,7 @@ def findings(built: Built) -> Iterator[Finding]:
         yield from safety.of_redis(flow.store.server.facts())
         yield from safety.of_clock(flow.store.server.ahead_seconds(flow.clock))
     except StoreUnavailable:
-        logger.warning("start.unchecked Redis does not answer")
+        warn("start.unchecked", why="Redis does not answer")
 
 
 def _built(settings: Settings, give_up_at: float) -> Built:

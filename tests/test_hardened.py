@@ -14,9 +14,10 @@ import requests
 from gunicorn.config import Config
 
 from orchestrator.local.stack import Stack
+from orchestrator.logs import Redacting, redacted
 from webhooks import worker
 from webhooks.headers import HEADERS
-from webhooks.logs import ReceiverLogger, Redacting, Sparing, redacted
+from webhooks.logs import ReceiverLogger, Sparing
 from webhooks.worker import Client
 
 PATH = "/callbacks/useapi_frames/cmVmZXJlbmNl.c2lnbmF0dXJl"

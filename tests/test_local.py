@@ -413,7 +413,7 @@ def test_guard_ignores_a_line_that_its_owner_could_not_finish() -> None:
 
 
 def options(tmp_path: Path, **changes: object) -> StackOptions:
-    says = (sys.executable, "-c", "import time; print('is starting. ready.', flush=True); time.sleep(600)")
+    says = (sys.executable, "-c", "import time; print('ticker.started ready.', flush=True); time.sleep(600)")
     commands = Commands(simulator=STAND_IN, worker=says, ticker=says, receiver=STAND_IN, flower=STAND_IN)
     environ = {"PATH": os.environ["PATH"], "ORCHESTRATOR_PUBLIC_URL": "https://elsewhere.example"}
     given: dict[str, object] = {"accounts": tmp_path / "accounts.toml", "artifacts": "none", "cwd": tmp_path}

@@ -7,6 +7,7 @@ import logging
 from flask import Blueprint, Response, current_app, request
 
 from orchestrator.errors import BadReference, CallbackRefused, Malformed, StoreUnavailable
+from orchestrator.events import log, warn
 from orchestrator.signatures import read_reference
 from webhooks.bodies import whole_body
 
@@ -14,7 +15,6 @@ RETRY_SECONDS = 5
 MAX_BODY_BYTES = 2**20
 
 callbacks = Blueprint("callbacks", __name__)
-logger = logging.getLogger("orchestrator")
 
 
 @callbacks.post("/callbacks/<provider>/<reference>")
@@ -33,18 +33,17 @@ def receive(provider: str, reference: str) -> Response:
     if len(raw_body) > MAX_BODY_BYTES:  # a body that told no length before
         return Response(status=413)
     try:
-        word = flow.receive(provider, reference, request.headers, raw_body)
+        flow.receive(provider, reference, request.headers, raw_body)
     except Malformed as error:
         return _refused(400, provider, error)
     except CallbackRefused as error:
         return _refused(401, provider, error)
     except StoreUnavailable:
-        logger.error("callback.postponed provider=%s: the store does not answer", provider)
+        log("callback.postponed", logging.ERROR, provider=provider, why="the store does not answer")
         return Response(status=503, headers={"Retry-After": str(RETRY_SECONDS)})
-    logger.info("callback.received provider=%s word=%s", provider, word)
     return Response(status=204)
 
 
 def _refused(status: int, provider: str, error: CallbackRefused) -> Response:
-    logger.warning("callback.refused provider=%s kind=%s", provider, type(error).__name__)
+    warn("callback.refused", provider=provider, kind=type(error).__name__)
     return Response(status=status)

@@ -1,32 +1,18 @@
-"""Log lines that tell no signed reference, and that a flood of forged callbacks cannot make many of."""
+"""gunicorn's log lines, and those that a flood of forged callbacks cannot make many of."""
 
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 from gunicorn.glogging import Logger
 
-# The reference in a callback's path is what proves it genuine. A query is never ours.
-REFERENCE = re.compile(r"(/+callbacks/+[^/\s?'\"]{1,100}/+)[^\s?'\"]+")
-QUERY = re.compile(r"\?[^\s'\"]+")
+from orchestrator.logs import Redacting, dress
+
 KIND_CHARACTERS = 60  # of a line; beyond, a stranger's words may stand
 KINDS = 100  # at once; what goes beyond counts as one
-
-
-def redacted(line: str) -> str:
-    return QUERY.sub("?…", REFERENCE.sub(r"\1…", line))
-
-
-class Redacting(logging.Filter):
-    """Of lines that may hold the path of a request."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = redacted(record.getMessage()), ()
-        return True
 
 
 class Sparing(logging.Filter):
@@ -70,3 +56,4 @@ class ReceiverLogger(Logger):  # type: ignore[misc]
         super().setup(cfg)
         self.error_log.filters[:] = [Redacting(), Sparing()]
         self.access_log.filters[:] = [Redacting()]
+        dress([*self.error_log.handlers, *self.access_log.handlers])

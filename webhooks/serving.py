@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
 
@@ -10,16 +9,14 @@ from flask import Flask
 
 from orchestrator.build import Built
 from orchestrator.errors import ConfigurationError, StoreUnavailable
+from orchestrator.logs import set_up
 from orchestrator.start import PATIENCE_SECONDS, started
-from webhooks.logs import Redacting, Sparing
+from webhooks.logs import Sparing
 
 
 def served(make: Callable[[Built], Flask]) -> Flask:
     """The app that is made of what is built. Ends the process, in a sentence, where it must not start."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("urllib3").setLevel(logging.WARNING)
-    for handler in logging.getLogger().handlers:
-        handler.filters[:] = [Redacting(), Sparing()]
+    set_up(Sparing())
     try:
         return make(started(PATIENCE_SECONDS))
     except (ConfigurationError, StoreUnavailable) as error:

@@ -5,6 +5,7 @@ A connection that waits costs a greenlet and no thread, so that slow ones do not
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import suppress
 from http import HTTPStatus
@@ -16,6 +17,7 @@ from gunicorn import util
 from gunicorn.http import errors, wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
+from orchestrator.events import log, warn
 from webhooks.headers import HEADERS
 
 REQUEST_SECONDS = 15.0  # from its first byte to its last
@@ -98,10 +100,16 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         status = next((code for kind, code in STATUSES.items() if isinstance(exc, kind)), None)
         if status is not None:
-            self.log.warning("request.refused status=%d kind=%s", status, type(exc).__name__)
+            warn("request.refused", logger=self.log.error_log, status=int(status), kind=type(exc).__name__)
         elif isinstance(exc, Exception):
             status = HTTPStatus.INTERNAL_SERVER_ERROR
-            self.log.exception("request.failed kind=%s", type(exc).__name__)
+            log(
+                "request.failed",
+                logging.ERROR,
+                logger=self.log.error_log,
+                exc_info=True,
+                kind=type(exc).__name__,
+            )
         else:
             return  # the worker ends
         head = "".join(f"{name}: {text}\r\n" for name, text in HEADERS.items())

@@ -6,15 +6,13 @@ wait that it is not brought (`watchdog`); the ticker, whenever it has published 
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from celery.signals import after_task_publish
 
 from orchestrator.broker import TICK
+from orchestrator.events import warn
 from workers.wiring import built
-
-logger = logging.getLogger("orchestrator")
 
 
 @after_task_publish.connect(sender=TICK)  # type: ignore[untyped-decorator]
@@ -26,4 +24,4 @@ def beat(**_: Any) -> None:
     try:
         path.touch()
     except OSError as error:
-        logger.warning("heartbeat.failed path=%s reason=%s", path, error.strerror)
+        warn("heartbeat.failed", path=path, error=error.strerror)

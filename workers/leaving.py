@@ -21,10 +21,10 @@ from celery.worker import state
 from celery.worker.request import Request
 
 from orchestrator.broker import FINISH, PHASE
+from orchestrator.events import warn
 
 LOOK_SECONDS = 0.05
 
-logger = logging.getLogger("orchestrator")
 _held: list[Request] = []  # when the signal came; Celery forgets what has not begun before it asks any step
 
 
@@ -74,7 +74,7 @@ def _ended(connection: Any, give_up_at: float) -> bool:
 
 
 def _leave(running: list[Request], let_go: Callable[[str], object]) -> None:
-    logger.warning("worker.leaves running=%d: handed to others, or seen to by the due list", len(running))
+    warn("worker.leaves", running=len(running), then="handed to others, or seen to by the due list")
     for request in running:
         if request.request_dict.get(PHASE) == FINISH:
             with suppress(Exception):  # its lease ends by itself

@@ -8,12 +8,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import cache
 from time import sleep
 
+from orchestrator.events import log
 from orchestrator.flow import Flow
 from orchestrator.models import CLAIM_PUSH_SECONDS
 
 POLLS_AT_ONCE = 32
-
-logger = logging.getLogger(__name__)
 
 
 @cache
@@ -43,7 +42,7 @@ def at_their_moments(flow: Flow, attempts: list[tuple[str, float]], until: float
             try:
                 again_at = answered.result()
             except Exception:  # one that cannot be polled must not hold up the others
-                logger.exception("poll.failed attempt=%s", attempt)
+                log("poll.failed", logging.ERROR, exc_info=True, attempt=attempt)
                 continue
             if again_at is not None and again_at < until:
                 heapq.heappush(waiting, (again_at, attempt))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from orchestrator.broker import (
     SUBMIT,
     TICK,
     TICK_SECONDS,
+    TRACE,
     task_options,
 )
 from orchestrator.errors import (
@@ -38,16 +39,16 @@ from orchestrator.errors import (
     masked,
     without_queries,
 )
+from orchestrator.events import warn
 from orchestrator.flow import Flow
 from orchestrator.intake import new_job
-from orchestrator.models import Message
+from orchestrator.models import Message, attempt_id
 from workers import leaving, revoke
 from workers.moments import at_their_moments
 from workers.wiring import built
 
 app: Celery = built().flow.broker.app
 flow: Flow = built().flow
-logger = logging.getLogger(__name__)
 
 
 class _Shown:
@@ -135,16 +136,22 @@ class Generate(Task):  # type: ignore[misc]
 
     def _phase(self, phase: str, args: Sequence[Any]) -> Any:
         """A phase of a recorded job. Only its own end may end the task; the due list sees to all else."""
-        try:
-            if phase == FINISH:
-                return self._finish()
-            self._submit(*args[:2])
-        except (Ignore, JobFailed):
-            raise
-        except Exception as error:
-            unforeseen = not isinstance(error, StoreUnavailable)
-            logger.warning("phase.postponed job=%s phase=%s", self.request.id, phase, exc_info=unforeseen)
-        raise Ignore(phase)
+        with self._moment(phase):
+            try:
+                if phase == FINISH:
+                    return self._finish()
+                self._submit(*args[:2])
+            except (Ignore, JobFailed):
+                raise
+            except Exception as error:
+                unforeseen = not isinstance(error, StoreUnavailable)
+                warn("phase.postponed", job=self.request.id, phase=phase, exc_info=unforeseen)
+            raise Ignore(phase)
+
+    def _moment(self, name: str) -> AbstractContextManager[None]:
+        job_id, number = self.request.id, self.request.get(ATTEMPT)
+        attempt = {"attempt": attempt_id(job_id, number)} if number else {}
+        return built().parts.moment(name, self.request.get(TRACE), job=job_id, **attempt)
 
     def _submit(self, provider: str, parameters: Mapping[str, Any]) -> None:
         flow.submit(provider, self.request.id, self.request.get(ATTEMPT), parameters, on_open=self._started)
@@ -154,10 +161,11 @@ class Generate(Task):  # type: ignore[misc]
     ) -> None:
         if self.request.get(PHASE) != FINISH:
             return
-        if status == states.SUCCESS:
-            flow.end(task_id, retval.result)
-        else:
-            flow.end(task_id, None, str(retval))
+        with self._moment("end"):
+            if status == states.SUCCESS:
+                flow.end(task_id, retval.result)
+            else:
+                flow.end(task_id, None, str(retval))
 
     def _record(
         self,

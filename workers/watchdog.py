@@ -15,14 +15,14 @@ from celery.signals import task_received, worker_ready
 from celery.worker import state
 
 from orchestrator.broker import waiting
+from orchestrator.events import log
 from workers.heartbeat import beat
 
 EXIT_CODE = 75  # EX_TEMPFAIL: start it again
 LOOK_SECONDS = 5.0
 LOOKS = 9  # above the 30 s for which Celery may wait between two tries to reconnect
 STOP_SECONDS = 20.0  # what runs may end for so long
-
-logger = logging.getLogger("orchestrator")
+WHY = "messages wait, and none was brought to it: ending for a new start"
 
 
 class Watchdog:
@@ -58,7 +58,7 @@ class Watchdog:
                 break
             if not self._silent:
                 beat()
-        logger.critical("worker.silent: messages wait, and none was brought to it; ending for a new start")
+        log("worker.silent", logging.CRITICAL, why=WHY)
         state.should_stop = EXIT_CODE
         pause.wait(STOP_SECONDS)
         os._exit(EXIT_CODE)  # not even its loop runs
@@ -69,7 +69,7 @@ class Watchdog:
             with self._app.connection_or_acquire() as connection, connection.channel() as channel:
                 return any(waiting(channel, name) for name in self._app.amqp.queues.consume_from)
         except Exception as error:  # whatever it is, it is no silence of the worker
-            logger.debug("watchdog.unanswered error=%s", type(error).__name__)
+            log("watchdog.unanswered", logging.DEBUG, error=type(error).__name__)
             return False
 
 

@@ -9,17 +9,28 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from celery.signals import after_setup_logger, celeryd_after_setup
+from celery.signals import (
+    after_setup_logger,
+    after_setup_task_logger,
+    beat_init,
+    celeryd_after_setup,
+    worker_process_shutdown,
+)
 from kombu.transport.redis import Transport
 
 from orchestrator.broker import QUEUES
 from orchestrator.build import Built
 from orchestrator.celery_urls import speaks_redis
 from orchestrator.errors import ConfigurationError, StoreUnavailable
+from orchestrator.events import log
+from orchestrator.logs import dress, set_up
+from orchestrator.settings import logs_are_json
 from orchestrator.start import PATIENCE_SECONDS, started
 
 # One line per task is ours to write; Celery's own would come three times for each job.
 QUIET_LOGGERS = ("celery.app.trace", "celery.worker.strategy", "celery.beat", "urllib3")
+
+EARLY_HANDLERS: list[logging.Handler] = []  # until Celery has set its log up
 
 # What a killed worker had taken is taken back in seconds, where the defaults take an hour. The keys are ours:
 # every worker of this Redis takes back what it finds under the default ones, when it thinks that it is time.
@@ -42,6 +53,8 @@ Transport.connection_errors += (AttributeError,)
 def built() -> Built:
     """Raises: ConfigurationError, StoreUnavailable; under the `celery` command their words end it plainly."""
     serves = Path(sys.argv[0]).stem == "celery" or Path(sys.argv[0]).parent.name == "celery"
+    if serves and logs_are_json():
+        log_from_the_start()
     try:
         made = started(PATIENCE_SECONDS if serves else 0.0)
     except (ConfigurationError, StoreUnavailable) as error:
@@ -53,9 +66,36 @@ def built() -> Built:
 
 
 @after_setup_logger.connect  # type: ignore[untyped-decorator]
-def quieten(**_: Any) -> None:
+@after_setup_task_logger.connect  # type: ignore[untyped-decorator]
+def set_up_logs(logger: logging.Logger, **_: Any) -> None:
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for handler in EARLY_HANDLERS:
+        logger.removeHandler(handler)
+    dress(logger.handlers)
+
+
+def log_from_the_start() -> None:
+    """What is said before Celery has set its log up is JSON, too; what it prints beside it is not said."""
+    from celery.apps import beat, worker
+
+    set_up()
+    EARLY_HANDLERS[:] = logging.getLogger().handlers
+    logging.getLogger()._rudimentary_setup = True  # type: ignore[attr-defined]  # Celery adds its own handler
+
+    beat.Beat.quiet = worker.Worker.quiet = property(lambda self: True, lambda self, told: None)
+    worker.safe_say = lambda *_: None
+
+
+@beat_init.connect  # type: ignore[untyped-decorator]
+def say_that_it_ticks(**_: Any) -> None:
+    log("ticker.started")
+
+
+@worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+def flush(**_: Any) -> None:
+    """Of a prefork child, which ends without its exit handlers."""
+    built().parts.flush()
 
 
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]

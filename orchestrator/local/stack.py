@@ -40,7 +40,7 @@ class Commands:
         *(*CELERY, "worker", "--loglevel=INFO", "-E", "--hostname", "{host}", "--queues", COLLECT),
         *("--concurrency", str(COLLECTOR_THREADS), "--prefetch-multiplier", "1"),
     )
-    ticker: Sequence[str] = (*CELERY, "beat", "--pidfile=")
+    ticker: Sequence[str] = (*CELERY, "beat", "--loglevel=INFO", "--pidfile=")
     receiver: Sequence[str] = (
         *(*PYTHON, "gunicorn", "--config", "python:webhooks.gunicorn_conf", "--bind", "127.0.0.1:{port}"),
     )
@@ -217,7 +217,7 @@ class Stack:
             name = "collector" if number == 1 else f"collector-{number}"
             argv = _filled(run.collector, host=f"{name}@%h")
             found.append(self._command(name, argv, self._says(name, "ready.")))
-        found.append(self._command("ticker", run.ticker, self._says("ticker", "is starting.")))
+        found.append(self._command("ticker", run.ticker, self._says("ticker", "ticker.started")))
         argv = _filled(run.receiver, port=self.receiver_port)
         found.append(self._command("receiver", argv, _serves(self.receiver_port, "/healthz")))
         if self.api_url:

@@ -296,6 +296,11 @@ class Jobs:
             )
         return records.job(job_id, row, self.due_at(job_id))
 
+    def options(self, job_id: str) -> Mapping[str, Any]:
+        """Celery's options of a job, where it is known."""
+        told = self._link.call(lambda: self._link.client.hget(f"{PREFIX}job:{job_id}", "options"))
+        return json.loads(told) if told else {}
+
     def due_at(self, job_id: str) -> float | None:
         """When something of ours looks at the job next; None where nothing does."""
         moment: float | None = self._link.call(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import NotFound
@@ -16,6 +17,8 @@ KEPT_RECENT = 2_000
 KEPT_PARKED = 10_000  # of attempts that are not known: what a lost Redis may have to be rebuilt from
 KEPT_BYTES = 64 * 2**10  # of one body
 PARKED_ID = "p"  # the ids of parked ones begin with it: the two streams count by themselves
+PER_CALL = 200
+CLOCKS_APART_SECONDS = 60.0  # at most, of Redis and ours
 TO_PARK = ("unknown", "unreadable")
 
 
@@ -56,6 +59,18 @@ class Journal:
         found = self._link.call(lambda: self._link.client.xrevrange(key, count=limit))
         return [_heard(place, fields, parked) for place, fields in found]
 
+    def of_job(self, job_id: str, since: float) -> list[Heard]:
+        """Those of a job's attempts that are kept still, the oldest first; none is older than `since`."""
+        found: list[Heard] = []
+        for key in (RECENT, PARKED):
+            first = str(max(0, round((since - CLOCKS_APART_SECONDS) * 1000)))
+            while rows := self._link.call(partial(self._link.client.xrange, key, first, count=PER_CALL)):
+                found += [
+                    _heard(place, fields, key == PARKED) for place, fields in rows if _is_of(fields, job_id)
+                ]
+                first = f"({rows[-1][0]}"
+        return sorted(found, key=lambda entry: entry.at)
+
     def entry(self, entry_id: str) -> Heard:
         """Raises: NotFound."""
         parked = entry_id.startswith(PARKED_ID)
@@ -66,6 +81,10 @@ class Journal:
 
     def forget_parked(self, entry_id: str) -> None:
         self._link.call(lambda: self._link.client.xdel(PARKED, entry_id.removeprefix(PARKED_ID)))
+
+
+def _is_of(fields: dict[str, str], job_id: str) -> bool:
+    return fields["attempt"].rpartition(".")[0] == job_id
 
 
 def _heard(place: str, fields: dict[str, str], parked: bool) -> Heard:

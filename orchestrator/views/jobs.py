@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator import pauses
+from orchestrator import pauses, timeline
 from orchestrator.models import State
 from orchestrator.schemas import moment, shown
 from orchestrator.views.accounts import account_rows, account_view, print_accounts
 from orchestrator.views.collecting import print_gate
 from orchestrator.views.notices import fate_of, notice_view
-from orchestrator.views.printing import ago, console, counted, grid_of, in_about, print_json
+from orchestrator.views.printing import ago, at, console, counted, grid_of, in_about, print_json
 
 if TYPE_CHECKING:
     from orchestrator.client import Orchestrator
@@ -117,12 +118,14 @@ def show_job(orchestrator: Orchestrator, job_id: str, as_json: bool, **more: Any
         _attempt_view(number, row) for number, row in enumerate(orchestrator.flow.store.attempts(job), 1)
     ]
     notices = orchestrator.flow.store.notices.of_job(job_id)
+    moments = orchestrator.insight.timeline(job_id)
     granted = attempts and attempts[-1]["state"] == "granted"
     if job.state is State.QUEUED and not granted and "+" in job.target:
         view["waits_for"] = job.target.split("+")
     if as_json:
         told_of = [notice_view(notice) for notice in notices]
-        return print_json({**view, "attempt_records": attempts, "notices": told_of})
+        past = [timeline.shown(each) for each in moments]
+        return print_json({**view, "attempt_records": attempts, "notices": told_of, "timeline": past})
     table = grid_of(view)
     for attempt in attempts:
         number, since = attempt.pop("number"), attempt.pop("uncertain_since")
@@ -131,6 +134,7 @@ def show_job(orchestrator: Orchestrator, job_id: str, as_json: bool, **more: Any
     for notice in notices:
         table.add_row(Text("notice", "bold"), Text(fate_of(notice)))
     console.print(table)
+    console.print(_timeline(moments, job.created_at))
 
 
 def show_explanation(orchestrator: Orchestrator, job_id: str, as_json: bool) -> None:
@@ -180,6 +184,17 @@ def _attempt_view(number: int, row: Any) -> dict[str, Any]:
         "closed_at": moment(float(closed)) if closed else None,
         "error": json.loads(row["error"])["message"] if row.get("error") else None,
     }
+
+
+def _timeline(moments: Sequence[timeline.Moment], began_at: float) -> Table:
+    table = Table(
+        "at (UTC)", "after", "event", "attempt", "", title="Timeline", title_justify="left", box=None
+    )
+    for each in moments:
+        number = str(each.attempt) if each.attempt else ""
+        after = f"{each.at - began_at:.1f} s"
+        table.add_row(at(each.at), after, each.event, number, Text(each.text))
+    return table
 
 
 def _grid() -> Table:

@@ -8,6 +8,7 @@ from typing import Any
 from flask import request
 from marshmallow import ValidationError
 
+from orchestrator import timeline
 from orchestrator.errors import JobNotFound, ProviderError
 from orchestrator.files.reading import json_object
 from orchestrator.intake import new_job
@@ -24,7 +25,7 @@ from webhooks.api.asking import (
     tenant,
 )
 from webhooks.api.problems import Fault, Problem, invalid
-from webhooks.api.shapes import JobHeaders, JobRequest, JobShown, WaitQuery, unquoted
+from webhooks.api.shapes import JobHeaders, JobRequest, JobShown, TimelineShown, WaitQuery, unquoted
 from webhooks.bodies import whole_body
 
 MAX_JOB_BYTES = 2**20
@@ -71,6 +72,16 @@ def show(query: Mapping[str, float], job_id: str) -> Any:
     return _view(job)
 
 
+@jobs.route("/jobs/<job_id>/timeline")
+@jobs.response(200, TimelineShown)
+@jobs.refuses(404)
+@jobs.doc(operationId="getJobTimeline")
+def tell(job_id: str) -> Any:
+    """What happened to a job, in order, and what it waits for"""
+    _known(job_id)
+    return {"moments": [_moment(each) for each in orchestrator().insight.timeline(job_id)]}
+
+
 @jobs.route("/jobs/<job_id>", methods=["DELETE"])
 @jobs.response(200, JobShown)
 @jobs.refuses(404, 409)
@@ -83,6 +94,12 @@ def cancel(job_id: str) -> Any:
     if job.state is not State.CANCELLED:
         raise Problem(409, f"the job is {job.state.value}: it is too late to cancel it")
     return _view(job)
+
+
+def _moment(each: timeline.Moment) -> dict[str, Any]:
+    """What holds a job is told by its name alone: its words are the operator's."""
+    told = timeline.shown(each)
+    return {**told, "text": f"it waits: {told['gate']}"} if "gate" in told else told
 
 
 def _body() -> dict[str, Any]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import logging
 from collections.abc import Sequence
 
 from flask import current_app, g, request
 
+from orchestrator.events import warn
 from orchestrator.models import ApiKey
 from webhooks.api.problems import Problem
 
 REALM = 'Bearer realm="orchestrator"'
-logger = logging.getLogger("orchestrator")
 
 
 class Keys:
@@ -38,7 +37,7 @@ def require_key() -> None:
     header = request.headers.get("Authorization", "")
     g.tenant = current_app.extensions["keys"].tenant_of(header)
     if g.tenant is None:
-        logger.warning("api.refused key=%s", "wrong" if header else "none")
+        warn("api.refused", key="wrong" if header else "none")
         challenge = f'{REALM}, error="invalid_token"' if header else REALM
         detail = "this needs a key: send `Authorization: Bearer KEY`"
         raise Problem(401, detail, {"WWW-Authenticate": challenge})

@@ -188,6 +188,26 @@ class JobShown(Schema):
     result = fields.Nested(ResultShown, required=True, allow_none=True)
 
 
+class MomentShown(Schema):
+    """One of what happened to a job."""
+
+    at = fields.String(required=True, metadata=MOMENT)
+    event = fields.String(required=True, metadata={"description": "Such as `attempt.closed`."})
+    text = fields.String(required=True)
+    attempt = fields.Integer(metadata={"description": "Its number, from 1."})
+    account = fields.String()
+    upstream_id = fields.String(metadata={"description": "What the provider calls it."})
+    verdict = fields.String()
+    error = fields.String(metadata={"description": "The class of the failure."})
+    word = fields.String(metadata={"description": "What a callback led to."})
+    gate = fields.String(metadata={"description": "What it waits for."})
+    until = fields.String(allow_none=True, metadata={"description": "About.", **MOMENT})
+
+
+class TimelineShown(Schema):
+    moments = fields.List(fields.Nested(MomentShown), required=True)
+
+
 class BatchShown(Schema):
     """A batch as it is now."""
 

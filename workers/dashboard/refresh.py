@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.errors import StoreUnavailable
+from orchestrator.events import log, warn
 from orchestrator.store.jobs import JOBS_PER_CALL
 from workers.dashboard.record import row_of
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 EVERY_SECONDS = 2.0
 REST = 10.0  # times as long as it read
 
-logger = logging.getLogger(__name__)
 Found = TypeVar("Found")
 
 
@@ -53,9 +53,9 @@ class Refresh(threading.Thread):
             try:
                 self.look()
             except StoreUnavailable:
-                logger.warning("refresh.postponed Redis does not answer")
+                warn("refresh.postponed", why="Redis does not answer")
             except Exception:
-                logger.exception("refresh.failed")
+                log("refresh.failed", logging.ERROR, exc_info=True)
             time.sleep(max(EVERY_SECONDS, REST * (time.monotonic() - began)))
 
     def look(self) -> None:

@@ -15,14 +15,13 @@ from flower.events import Events
 
 from orchestrator import rows
 from orchestrator.broker import GENERATE
+from orchestrator.events import log
 from workers.dashboard.record import UNKNOWN
 from workers.dashboard.redaction import Redaction
 
 WAITS = repr({"job": "queued"})[:-1]
 LASTING = ("batch", "custom_id")  # what a message of a job does not say again
 NEW_SECONDS = 60.0  # a row may be older than the record of its job, but not by more
-
-logger = logging.getLogger(__name__)
 
 
 class Mark(NamedTuple):
@@ -76,7 +75,13 @@ class Table(Events):  # type: ignore[misc]
         except FileNotFoundError:
             return None
         except Exception as error:  # whatever a file of another version, or of nobody's, may raise
-            logger.error("rows.unreadable file=%s error=%s: it is set aside", kept, type(error).__name__)
+            log(
+                "rows.unreadable",
+                logging.ERROR,
+                file=kept,
+                error=type(error).__name__,
+                then="it is set aside",
+            )
             kept.replace(f"{kept}.unreadable")
             return None
         state.counter.update(counter)
