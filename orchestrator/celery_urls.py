@@ -21,8 +21,8 @@ AMQP, AMQPS = ("amqp", "pyamqp"), ("amqps",)
 WAIT_SECONDS, CONNECT_SECONDS = 15.0, 5.0
 HEARTBEAT_SECONDS = 20
 PLAIN_WORDS = (
-    "must begin with amqp:// or amqps://, as in amqp://user:password@host:5672/vhost, or be a URL of Redis "
-    "as ORCHESTRATOR_REDIS_URL takes it"
+    "must begin with amqp:// or amqps://, as in amqp://user:password@host:5672/vhost, or be a URL of Redis, "
+    "as in redis://host:6379/1"
 )
 
 REDIS_TRANSPORT = {

@@ -1,10 +1,7 @@
-"""Valkey servers and a sentinel of the tests' own; and a TLS front for a server that has none."""
+"""Valkey servers and a sentinel of the tests' own."""
 
 from __future__ import annotations
 
-import asyncio
-import ssl
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +10,7 @@ import redis
 
 from orchestrator.local.binary import find_binary
 from orchestrator.local.processes import Command, Processes, free_port
+from tests.stack_kit import eventually
 
 PASSWORD = "a-password-that-must-never-show"
 SENTINEL_PASSWORD = "another-that-must-never-show"
@@ -58,6 +56,15 @@ def launch(processes: Processes, folder: Path, name: str, text: str, password: s
     return port
 
 
+def await_replica(sentinel_port: int) -> None:
+    """A sentinel asks for the replicas every 10 s: one that it does not know is promoted by nobody."""
+    with redis.Redis(port=sentinel_port, password=SENTINEL_PASSWORD, decode_responses=True) as sentinel:
+        eventually(
+            lambda: any(each["master-link-status"] == "ok" for each in sentinel.sentinel_slaves(MASTER)),
+            "the sentinel knows the replica",
+        )
+
+
 @contextmanager
 def watched(folder: Path) -> Iterator[tuple[Processes, Mapping[str, int]]]:
     """A master, its replica and a sentinel: the processes and their ports, by name."""
@@ -69,43 +76,5 @@ def watched(folder: Path) -> Iterator[tuple[Processes, Mapping[str, int]]]:
         ports["sentinel"] = launch(processes, folder, "sentinel", text, SENTINEL_PASSWORD, "--sentinel")
         for name in ports:
             processes.wait(name)
+        await_replica(ports["sentinel"])
         yield processes, ports
-
-
-@contextmanager
-def tls_front(to_port: int, context: ssl.SSLContext) -> Iterator[int]:
-    """A port that ends TLS and hands on to another of this machine."""
-    port, loop, started = free_port(), asyncio.new_event_loop(), threading.Event()
-
-    async def pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        try:
-            while data := await source.read(65_536):
-                sink.write(data)
-                await sink.drain()
-        except OSError:
-            pass
-        finally:
-            sink.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back_reader, back_writer = await asyncio.open_connection("127.0.0.1", to_port)
-        await asyncio.gather(pipe(reader, back_writer), pipe(back_reader, writer))
-
-    async def listen() -> None:
-        await asyncio.start_server(serve, "127.0.0.1", port, ssl=context)
-        started.set()
-
-    def run() -> None:
-        asyncio.set_event_loop(loop)
-        loop.set_exception_handler(lambda *_: None)  # a handshake that is refused
-        loop.create_task(listen())
-        loop.run_forever()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    assert started.wait(30)
-    try:
-        yield port
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(30)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +15,12 @@ import trustme
 from orchestrator.broker import make_app
 from orchestrator.celery_urls import broker_conf, check_broker, results_conf
 from orchestrator.errors import StoreUnavailable
-from orchestrator.local.processes import Processes
+from orchestrator.local.processes import Processes, free_port
+from orchestrator.local.stack import PYTHON
 from orchestrator.redis_place import redis_place
 from orchestrator.store import Store
-from tests.sentinel_kit import PASSWORD, SERVER, launch, tls_front
+from tests.sentinel_kit import PASSWORD, SERVER, launch
+from tests.stack_kit import REPOSITORY
 
 SECRET = "a-password"
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex")  # Celery's call
@@ -113,11 +117,20 @@ def certified(
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     ours.private_key_pem.write_to_path(str(folder / "key.pem"))
     ours.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    authority.configure_trust(context)
-    context.verify_mode = ssl.CERT_REQUIRED
-    with tls_front(server[0], context) as port:
+    theirs = authority.issue_cert("localhost")
+    theirs.private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
+    port = free_port()
+    argv = (*PYTHON, "tests.tls_front", str(port), str(server[0]))
+    argv += (str(folder / "server.pem"), str(folder / "ca.pem"))
+
+    def listens() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    with Processes() as processes:
+        processes.start(
+            "front", argv, env=dict(os.environ), cwd=REPOSITORY, log=folder / "front.log", ready=listens
+        )
 
         def url(**files: Any) -> str:
             told = "&".join(f"{name}={folder / file}" for name, file in files.items())

@@ -68,6 +68,8 @@ def test_what_is_well_is_no_finding():
     local = account(base_url="http://127.0.0.1:9000")
     assert of_settings(local, public_url="http://localhost:8000", redis_url="redis://localhost/0") == []
     assert of_settings(account(), redis_url="unix:///run/redis.sock") == []
+    assert of_settings(account(), broker_url="amqps://pictures:pw@rabbit.example.com") == []
+    assert of_settings(account(), broker_url="amqp://pictures:pw@rabbit") == []
 
 
 @pytest.mark.parametrize(
@@ -175,6 +177,10 @@ def test_an_account_that_queues_may_queue_ahead():
         ({"redis_url": "redis://redis:6379/0"}, "warning", "without a password"),
         ({"redis_url": "redis://192.168.3.4/0"}, "warning", "without a password"),
         ({"broker_url": "memory://"}, "fault", "of one process alone"),
+        ({"redis_url": "sentinel://a.example.com,b.example.com?master=m"}, "fault", "without a password"),
+        ({"redis_url": "rediss://:pw@redis.example.com?ssl_cert_reqs=none"}, "warning", "is not verified"),
+        ({"broker_url": "amqp://rabbit"}, "fault", "the user guest"),
+        ({"broker_url": "amqp://pictures:pw@rabbit.example.com"}, "fault", "in clear: give an amqps:// URL"),
     ],
 )
 def test_doors_that_stand_open_are_found(told, verdict, said):
