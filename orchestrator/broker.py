@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from celery import Celery, Signature, current_app, states
 from celery.exceptions import TaskRevokedError
 from kombu.entity import Queue
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ChannelError, OperationalError
 from kombu.utils.json import dumps
 
 from orchestrator.errors import StoreUnavailable, masked
 from orchestrator.models import CLAIM_PUSH_SECONDS, RETENTION, Message
+from orchestrator.observer import NOBODY, Observer
 
 GENERATE = "orchestrator.generate"
 TICK = "orchestrator.tick"
@@ -96,8 +97,9 @@ def make_app(broker_url: str, result_url: str, result_seconds: int = RETENTION.e
 class Broker:
     """Sends what a job needs sent. Thread-safe."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, observer: Observer = NOBODY) -> None:
         self.app = app
+        self._observer = observer
 
     def submit(self, messages: Sequence[Message]) -> None:
         """Ask a worker to submit these granted attempts."""
@@ -172,11 +174,15 @@ class Broker:
         answers = self.app.control.inspect(timeout=timeout_seconds).active_queues() or {}
         return {name: {queue["name"] for queue in queues} for name, queues in answers.items()}
 
+    def lengths(self) -> dict[str, int]:
+        """Messages that wait in our queues. Raises: whatever the broker's transport does."""
+        return message_counts(self.app, QUEUES)
+
     def _ask(self, task: str, arguments: Sequence[Any], queue: str) -> None:
         try:
             self.app.send_task(task, arguments, queue=queue, ignore_result=True, expires=CLAIM_PUSH_SECONDS)
         except OperationalError as error:
-            _postponed(task, error)
+            self._postponed(task, error)
 
     def _send(self, message: Message, phase: str, queue: str, more: Mapping[str, Any] | None = None) -> None:
         headers = {**(message.options.get("headers") or {}), PHASE: phase, ATTEMPT: message.attempt}
@@ -186,9 +192,15 @@ class Broker:
             with self.app.producer_or_acquire() as producer:
                 self.app.amqp.send_task_message(producer, GENERATE, task, queue=queue, headers=headers)
         except OperationalError as error:
-            _postponed(phase, error)
+            self._postponed(phase, error)
         except Exception:  # one message that cannot be made must not hold up the others
+            self._observer.not_published(phase)
             logger.exception("publish.failed job=%s phase=%s", message.job_id, phase)
+
+    def _postponed(self, what: str, error: Exception) -> None:
+        # The due list sends it again; the error's text may hold the broker's URL.
+        logger.warning("publish.postponed what=%s error=%s", what, type(error).__name__)
+        self._observer.not_published(what)
 
     def _task(self, message: Message) -> Any:
         options = message.options
@@ -204,6 +216,20 @@ class Broker:
             **plain,
             **stamps,
         )
+
+
+def message_counts(app: Celery, queues: Iterable[str]) -> dict[str, int]:
+    """Queue → messages that wait in it. Raises: whatever the broker's transport does."""
+    with app.connection_or_acquire() as connection:
+        return {queue: _message_count(connection, queue) for queue in queues}
+
+
+def _message_count(connection: Any, queue: str) -> int:
+    with connection.channel() as channel:  # of its own: RabbitMQ closes one that names what does not exist
+        try:
+            return int(channel.queue_declare(queue=queue, passive=True).message_count)
+        except ChannelError:  # on Redis an empty queue does not exist
+            return 0
 
 
 def signature_text(signature: Any) -> str:
@@ -232,11 +258,6 @@ def _tasks_of(signature: Any) -> Iterator[dict[str, Any]]:
             yield signature
         for part in ("tasks", "header", "body"):
             yield from _tasks_of(signature["kwargs"].get(part) if signature.get("subtask_type") else None)
-
-
-def _postponed(what: str, error: Exception) -> None:
-    # The due list sends it again; the error's text may hold the broker's URL.
-    logger.warning("publish.postponed what=%s error=%s", what, type(error).__name__)
 
 
 def task_options(

@@ -28,6 +28,7 @@ MIN_SECRET_CHARACTERS = 24
 NOTIFY_KEY_BYTES = range(24, 65)  # https://www.standardwebhooks.com, signature scheme
 DEFAULT_FOLDER = ".orchestrator"
 DAY = 86_400
+MOST_PORT = 65_535
 LEAST_KEPT_DAYS, MOST_KEPT_DAYS = 0.05, 3_650
 
 # name -> (type, lowest, highest, default); what every provider's accounts have in common
@@ -84,6 +85,7 @@ class Settings:
     notify_secret: Secret | None = field(default=None, repr=False)  # a comma list: all sign what is told
     notify_hosts: frozenset[str] = frozenset()  # that may be told although they are not public
     api_keys: tuple[ApiKey, ...] = field(default=(), repr=False)  # empty: there is no HTTP API
+    metrics_address: tuple[str, int] | None = None  # host, port; None: there are none
 
     @classmethod
     def from_environ(cls, providers: Mapping[str, ProviderFacts]) -> Settings:
@@ -103,6 +105,7 @@ class Settings:
         notify_secret = env.str("NOTIFY_SECRET", "", validate=_are_webhook_secrets) or ""
         notify_hosts: list[str] = env.list("NOTIFY_HOSTS", [], validate=_are_host_names) or []
         keys_text = env.str("API_KEYS", "")
+        address = _metrics_address(env)
         faults = _sealed(env)
         if public_url and not secret_keys and not any("SECRET_KEYS" in fault for fault in faults):
             faults.append(
@@ -132,6 +135,7 @@ class Settings:
             notify_secret=Secret(notify_secret) if notify_secret.strip(" ,") else None,
             notify_hosts=frozenset(host.strip().lower() for host in notify_hosts if host.strip()),
             api_keys=keys,
+            metrics_address=address,
         )
 
 
@@ -140,9 +144,25 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
+def metrics_address() -> tuple[str, int] | None:
+    """Host and port at which this process tells its metrics; None: it tells none, or what is said is wrong.
+
+    For whoever must know before all settings can be read, which report what is wrong.
+    """
+    env = Env(prefix="ORCHESTRATOR_", eager=False)
+    address = _metrics_address(env)
+    return None if _sealed(env) else address
+
+
 def take_environment(names: Mapping[str, str]) -> None:
     """Make this process a client of what these variables name."""
     os.environ.update(names)
+
+
+def _metrics_address(env: Env) -> tuple[str, int] | None:
+    host = env.str("METRICS_HOST", "") or "127.0.0.1"
+    port = env.str("METRICS_PORT", "", validate=_is_port)
+    return (host, int(port)) if port and port.isdecimal() else None
 
 
 def _sealed(env: Env) -> list[str]:
@@ -153,6 +173,11 @@ def _sealed(env: Env) -> list[str]:
         named = messages.items() if isinstance(messages, Mapping) else [("environment", messages)]
         return [f"{name}: {' '.join(map(str, texts))}" for name, texts in named]
     return []
+
+
+def _is_port(text: str) -> None:
+    if text and not (text.isdecimal() and 1 <= int(text) <= MOST_PORT):
+        raise ValidationError(f"is {text!r}; it must be a port, from 1 to {MOST_PORT}, as in 9464")
 
 
 def _is_not_negative(number: int) -> None:

@@ -7,6 +7,8 @@ https is taken; none unless named. `GUNICORN_CMD_ARGS` and the command line win 
 from __future__ import annotations
 
 from orchestrator.settings import environment
+from webhooks.metrics import on_exit as on_exit
+from webhooks.metrics import on_starting as on_starting
 
 wsgi_app = "webhooks.wsgi:app"
 workers = int(environment().get("WEB_CONCURRENCY") or 2)

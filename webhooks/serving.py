@@ -12,6 +12,7 @@ from orchestrator.build import Built
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.start import PATIENCE_SECONDS, started
 from webhooks.logs import Redacting, Sparing
+from webhooks.metrics import answer_metrics
 
 
 def served(make: Callable[[Built], Flask]) -> Flask:
@@ -21,7 +22,10 @@ def served(make: Callable[[Built], Flask]) -> Flask:
     for handler in logging.getLogger().handlers:
         handler.filters[:] = [Redacting(), Sparing()]
     try:
-        return make(started(PATIENCE_SECONDS))
+        built = started(PATIENCE_SECONDS, measures=True)
+        app = make(built)
+        answer_metrics(built)
+        return app
     except (ConfigurationError, StoreUnavailable) as error:
         print(f"orchestrator: {error}", file=sys.stderr)
         raise SystemExit(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from workers import watchdog as watchdog  # by its signals
+from workers import metrics as metrics  # by their signals
+from workers import watchdog as watchdog
 from workers.tasks import app, generate
 
 __all__ = ["app", "generate"]

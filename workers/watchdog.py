@@ -13,7 +13,8 @@ from typing import Any
 from celery import Celery
 from celery.signals import task_received, worker_ready
 from celery.worker import state
-from kombu.exceptions import ChannelError
+
+from orchestrator.broker import message_counts
 
 EXIT_CODE = 75  # EX_TEMPFAIL: start it again
 LOOK_SECONDS = 5.0
@@ -61,18 +62,10 @@ class Watchdog:
     def _waits(self) -> bool:
         """Whether a queue that this worker is to consume holds messages; False where the broker is away."""
         try:
-            with self._app.connection_or_acquire() as connection, connection.channel() as channel:
-                return any(_holds(channel, name) for name in self._app.amqp.queues.consume_from)
+            return any(message_counts(self._app, self._app.amqp.queues.consume_from).values())
         except Exception as error:  # whatever it is, it is no silence of the worker
             logger.debug("watchdog.unanswered error=%s", type(error).__name__)
             return False
-
-
-def _holds(channel: Any, queue: str) -> bool:
-    try:
-        return bool(channel.queue_declare(queue=queue, passive=True).message_count)
-    except ChannelError:  # on Redis an empty queue does not exist
-        return False
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]

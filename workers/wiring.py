@@ -15,10 +15,14 @@ from kombu.transport.redis import Transport
 from orchestrator.broker import QUEUES
 from orchestrator.build import Built
 from orchestrator.errors import ConfigurationError, StoreUnavailable
+from orchestrator.metrics.place import prepare_folder, remove_folder
+from orchestrator.settings import metrics_address
 from orchestrator.start import PATIENCE_SECONDS, started
 
 # One line per task is ours to write; Celery's own would come three times for each job.
 QUIET_LOGGERS = ("celery.app.trace", "celery.worker.strategy", "celery.beat", "urllib3")
+
+PROCESS_POOLS = ("prefork", "processes")  # what `--pool` says for them
 
 # What a killed worker had taken is taken back in seconds, where the defaults take an hour. The keys are ours:
 # every worker of this Redis takes back what it finds under the default ones, when it thinks that it is time.
@@ -42,13 +46,28 @@ def built() -> Built:
     """Raises: ConfigurationError, StoreUnavailable; under the `celery` command their words end it plainly."""
     serves = Path(sys.argv[0]).stem == "celery" or Path(sys.argv[0]).parent.name == "celery"
     try:
-        made = started(PATIENCE_SECONDS if serves else 0.0)
+        if serves:
+            metrics_folder()
+        made = started(PATIENCE_SECONDS if serves else 0.0, measures=serves)
     except (ConfigurationError, StoreUnavailable) as error:
         if serves:
             raise SystemExit(f"orchestrator: {error}") from None
         raise
     atexit.register(made.close)
     return made
+
+
+@cache
+def metrics_folder() -> Path | None:
+    """Where the processes of a worker add up what they measure; None where it is one, or measures nothing.
+
+    To be called before anything is measured. Raises: OSError.
+    """
+    if not metrics_address() or not any(word.endswith(PROCESS_POOLS) for word in sys.argv):
+        return None
+    folder = prepare_folder()
+    atexit.register(remove_folder, folder)
+    return folder
 
 
 @after_setup_logger.connect  # type: ignore[untyped-decorator]

@@ -61,6 +61,7 @@ from orchestrator.store.link import Link
 from orchestrator.store.notices import Notices
 from orchestrator.store.server import Server
 from orchestrator.store.spend import Ledger
+from orchestrator.store.whole import Wholes
 
 __all__ = ["Heard", "Opened", "Store"]
 
@@ -80,3 +81,4 @@ class Store(Jobs):
         self.journal = Journal(link)
         self.notices = Notices(link)
         self.server = Server(link)
+        self.whole = Wholes(link)
