@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
     from orchestrator.store.whole import Whole
 
-# An event that the store counts → what it is called here.
+# An event that the store counts → what it is called here, and what it is.
 EVENTS = {
-    "submits": "Submits: POSTs, each of which may be paid for.",
-    "polls": "Polls that were answered.",
-    "callbacks": "Genuine callbacks of attempts that are known.",
-    "uncertain": "Submits of which it was not known whether they arrived.",
-    "late": "Successes that came after their attempt was given up.",
-    "surplus": "Successes that nobody waited for any more.",
+    "submits": ("submits", "Submits: POSTs, each of which may be paid for."),
+    "uncertain": ("submits_uncertain", "Submits of which it was not known whether they arrived."),
+    "polls": ("polls", "Polls that were answered."),
+    "callbacks": ("callbacks", "Genuine callbacks of attempts that are known."),
+    "late": ("late_successes", "Successes that came after their attempt was given up."),
+    "surplus": ("surplus_successes", "Successes that nobody waited for any more."),
 }
 VERDICTS = ("succeeded", "failed", "lost", "busy", "refused")
 
@@ -79,12 +79,10 @@ def families(whole: Whole, providers: Sequence[str]) -> Iterator[Metric]:
 
 
 def _of_jobs(whole: Whole, providers: Sequence[str]) -> Iterator[Metric]:
-    jobs = {
-        (each, state.value): whole.jobs.get(f"{each}/{state}", 0) for each in providers for state in State
-    }
     yield _gauges(
-        "jobs", "Jobs by state; those that ended are counted for ever.", ["provider", "state"], jobs
-    )
+        "jobs", "Jobs by state; those that ended are counted for ever.", ["provider", "state"],
+        {(each, state.value): whole.jobs.get(f"{each}/{state}", 0) for each in providers for state in State},
+    )  # fmt: skip
     lanes = {each: whole.lanes.get(each, (0, 0)) for each in providers}
     yield _gauges(
         "waiting_jobs",
@@ -105,9 +103,9 @@ def _of_jobs(whole: Whole, providers: Sequence[str]) -> Iterator[Metric]:
         "attempts", "Attempts that were settled, by verdict.", ["provider", "verdict"],
         {(each, word): whole.events.get(f"{each}/{word}", 0) for each in providers for word in VERDICTS},
     )  # fmt: skip
-    for word, about in EVENTS.items():
+    for word, (name, about) in EVENTS.items():
         rows = {(each,): whole.events.get(f"{each}/{word}", 0) for each in providers}
-        yield _counters(word, about, ["provider"], rows)
+        yield _counters(name, about, ["provider"], rows)
 
 
 def _of_accounts(whole: Whole) -> Iterator[Metric]:
@@ -120,7 +118,7 @@ def _of_accounts(whole: Whole) -> Iterator[Metric]:
         return {account: most for account, most in of(field).items() if most > 0}
 
     yield _gauges("slots_used", "Slots in use.", labels, of("used"))
-    yield _gauges("slots", "Slots that it takes now, its rests apart.", labels, of("slots"))
+    yield _gauges("slots", "Slots that it takes, rests not reckoned with.", labels, of("slots"))
     yield _gauges("slots_limit", "`max_jobs`.", labels, of("max_jobs"))
     yield _gauges(
         "slots_learned", "What it was found to bear, where less than its limit.", labels,
