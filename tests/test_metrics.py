@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import Metric
@@ -18,6 +21,7 @@ from orchestrator.local.valkey import EmbeddedServer
 from orchestrator.metrics.measured import Measured, status_class
 from orchestrator.metrics.place import VARIABLE, prepare_folder
 from orchestrator.metrics.recorded import Recorded, families
+from orchestrator.metrics.serving import serve
 from orchestrator.models import Artifact, Spend
 from orchestrator.observer import NOBODY, Observer
 from orchestrator.settings import Settings, metrics_address
@@ -27,6 +31,7 @@ from tests import store_kit
 from tests.metrics_kit import ALERTS, DASHBOARD, expressions, names_in, promtool, requires_promtool
 from tests.stack_kit import REPOSITORY
 from tests.store_kit import NOW, PROVIDER
+from webhooks.metrics import on_starting
 
 server, raw, store = store_kit.server, store_kit.raw, store_kit.store
 
@@ -313,13 +318,26 @@ def test_port_that_is_none_is_refused(port, monkeypatch):
 
 
 def test_metrics_are_for_this_machine_unless_a_host_is_named(monkeypatch):
-    for name in ("HOST", "PORT"):
-        monkeypatch.delenv(f"ORCHESTRATOR_METRICS_{name}", raising=False)
+    for name in ("METRICS_HOST", "METRICS_PORT", "ACCOUNTS"):
+        monkeypatch.delenv(f"ORCHESTRATOR_{name}", raising=False)
     assert Settings.from_environ({}).metrics_address is None
     monkeypatch.setenv("ORCHESTRATOR_METRICS_PORT", "9464")
     assert Settings.from_environ({}).metrics_address == metrics_address() == ("127.0.0.1", 9464)
     monkeypatch.setenv("ORCHESTRATOR_METRICS_HOST", "0.0.0.0")
     assert metrics_address() == ("0.0.0.0", 9464)
+
+
+def test_port_that_is_taken_stops_nothing_but_metrics(monkeypatch, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        flow = SimpleNamespace(observer=Measured())
+        built = SimpleNamespace(settings=SimpleNamespace(metrics_address=("127.0.0.1", port)), flow=flow)
+        serve(built)
+        monkeypatch.setenv("ORCHESTRATOR_METRICS_PORT", str(port))
+        on_starting(SimpleNamespace(log=logging.getLogger("gunicorn.error")))
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+    for record in caplog.records:
+        assert f"metrics.not_served address=127.0.0.1:{port}" in record.message
 
 
 def test_nothing_is_imported_where_no_metrics_are_asked_for():
