@@ -10,13 +10,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from orchestrator.api_keys import VARIABLE as API_KEYS
 from orchestrator.errors import ConfigurationError
+from orchestrator.local.stack import Stack, StackOptions
 from orchestrator.local.valkey import EmbeddedServer
 from orchestrator.metrics.measured import Measured, status_class
 from orchestrator.metrics.place import VARIABLE, prepare_folder
@@ -338,6 +341,16 @@ def test_port_that_is_taken_stops_nothing_but_metrics(monkeypatch, caplog):
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
     for record in caplog.records:
         assert f"metrics.not_served address=127.0.0.1:{port}" in record.message
+
+
+def test_processes_of_one_machine_have_ports_of_their_own(tmp_path):
+    environ = {API_KEYS: "a:b"}
+    options = StackOptions(tmp_path / "a.toml", "none", tmp_path, environ, workers=2, collectors=1)
+    assert Stack(tmp_path, options).metrics_urls == {}
+    options = replace(options, metrics_port=9464)
+    assert Stack(tmp_path, options).metrics_ports == {
+        "ticker": 9464, "worker": 9465, "worker-2": 9466, "collector": 9467, "receiver": 9468, "api": 9469,
+    }  # fmt: skip
 
 
 def test_nothing_is_imported_where_no_metrics_are_asked_for():

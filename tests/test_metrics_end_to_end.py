@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -158,24 +159,32 @@ def test_receivers_processes_are_one_and_a_killed_one_is_not_forgotten(worked):
 
 
 def test_processes_of_a_pool_are_one(worked, orchestrator, tmp_path):
-    """A worker with a prefork pool beside the stack's own, which is held so that it gets all the jobs."""
-    port = free_port()
+    """A worker with a prefork pool beside the stack's own: each job is counted by one of them."""
+    port, log = free_port(), tmp_path / "log"
     environ = {**os.environ, **SECRETS, **worked.environment, "ORCHESTRATOR_METRICS_PORT": str(port)}
     environ["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path)
-    argv = ("-m", "celery", "-A", "workers", "worker", "--pool", "processes", "-c", "2", "-n", "prefork@%h")
-    worked.processes.kill("worker", signal.SIGSTOP)
-    with open(tmp_path / "log", "wb") as log:
-        worker = subprocess.Popen(
-            [sys.executable, *argv], env=environ, cwd=REPOSITORY, stdout=log, stderr=log
-        )
+    argv = (*("celery", "-A", "workers", "worker", "--loglevel=INFO"), "--pool=processes", "-c2", "-nfork@%h")
+
+    def collected(url: str) -> float:
+        return total(scraped(url), "stage_seconds_count", stage="whole")
+
+    with open(log, "wb") as output:
+        streams = {"stdout": output, "stderr": output}
+        worker = subprocess.Popen([sys.executable, "-m", *argv], env=environ, cwd=REPOSITORY, **streams)
     try:
-        run_jobs(orchestrator, 6, "metrics-prefork")
-        told = scraped(f"http://127.0.0.1:{port}/metrics")
-        assert total(told, "refill_seconds_count") >= 6
-        assert total(told, "stage_seconds_count", stage="whole") >= 5  # a finish may wait in the held worker
-        assert len(list(tmp_path.glob("orchestrator-metrics-*/histogram_*.db"))) >= 2
+        eventually(lambda: "ready." in log.read_text(encoding="utf-8"), "the pool is ready")
+        own, pool = worked.metrics_urls["worker"], f"http://127.0.0.1:{port}/metrics"
+        before, batches = collected(own), itertools.count(1)
+
+        def some_were_its() -> float:
+            run_jobs(orchestrator, 10, f"metrics-pool-{next(batches)}")
+            return collected(pool)
+
+        eventually(some_were_its, "the pool had a job")
+        assert collected(own) - before + collected(pool) == 10 * (next(batches) - 1)
+        files = tmp_path.glob("orchestrator-metrics-*/histogram_*.db")
+        assert {file.stem.rpartition("_")[2] for file in files} & set(map(str, _children(worker.pid)))
     finally:
-        worked.processes.kill("worker", signal.SIGCONT)
         worker.terminate()
         worker.wait(PATIENCE)
     assert not list(tmp_path.glob("orchestrator-metrics-*"))

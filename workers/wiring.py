@@ -16,13 +16,13 @@ from orchestrator.broker import QUEUES
 from orchestrator.build import Built
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.metrics.place import prepare_folder, remove_folder
-from orchestrator.settings import metrics_address
+from orchestrator.settings import environment, metrics_address
 from orchestrator.start import PATIENCE_SECONDS, started
 
 # One line per task is ours to write; Celery's own would come three times for each job.
 QUIET_LOGGERS = ("celery.app.trace", "celery.worker.strategy", "celery.beat", "urllib3")
 
-PROCESS_POOLS = ("prefork", "processes")  # what `--pool` says for them
+PROCESS_POOLS = ("prefork", "processes")  # what `--pool`, or Celery's variable WORKER_POOL, says
 
 # What a killed worker had taken is taken back in seconds, where the defaults take an hour. The keys are ours:
 # every worker of this Redis takes back what it finds under the default ones, when it thinks that it is time.
@@ -63,7 +63,8 @@ def metrics_folder() -> Path | None:
 
     To be called before anything is measured. Raises: OSError.
     """
-    if not metrics_address() or not any(word.endswith(PROCESS_POOLS) for word in sys.argv):
+    told = (*sys.argv, environment().get("WORKER_POOL", ""))
+    if not metrics_address() or not any(word.endswith(PROCESS_POOLS) for word in told):
         return None
     folder = prepare_folder()
     atexit.register(remove_folder, folder)
