@@ -22,6 +22,7 @@ from orchestrator.celery_urls import CONNECT_SECONDS, WAIT_SECONDS, broker_conf,
 from orchestrator.errors import StoreUnavailable
 from orchestrator.events import log, warn
 from orchestrator.models import CLAIM_PUSH_SECONDS, RETENTION, Message
+from orchestrator.observer import NOBODY, Observer
 
 GENERATE = "orchestrator.generate"
 TICK = "orchestrator.tick"
@@ -95,8 +96,9 @@ def make_app(broker_url: str, result_url: str, result_seconds: int = RETENTION.e
 class Broker:
     """Sends what a job needs sent. Thread-safe."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, observer: Observer = NOBODY) -> None:
         self.app = app
+        self._observer = observer
 
     def submit(self, messages: Sequence[Message]) -> None:
         """Ask a worker to submit these granted attempts."""
@@ -166,15 +168,11 @@ class Broker:
         with self.app.connection_for_write(connect_timeout=2) as connection:
             connection.ensure_connection(max_retries=0, timeout=2)
 
-    def waiting(self, queues: Iterable[str] = QUEUES) -> dict[str, int]:
-        """The messages in each queue that no worker has taken. Raises: as `ping` does."""
+    def waiting(self) -> dict[str, int]:
+        """The messages in each of our queues that no worker has taken. Raises: as `ping` does."""
         with self.app.connection_for_write(connect_timeout=2) as connection:
             connection.ensure_connection(max_retries=0, timeout=2)
-            return {name: self._waiting(connection, name) for name in queues}
-
-    def _waiting(self, connection: Any, queue: str) -> int:
-        with connection.channel() as channel:  # RabbitMQ closes it where there is no such queue
-            return waiting(channel, queue)
+            return waiting_in(connection, QUEUES)
 
     def workers(self, timeout_seconds: float) -> dict[str, set[str]]:
         """The workers that answer, and the queues that each takes from."""
@@ -185,7 +183,7 @@ class Broker:
         try:
             self.app.send_task(task, arguments, queue=queue, ignore_result=True, expires=CLAIM_PUSH_SECONDS)
         except OperationalError as error:
-            _postponed(task, error)
+            self._postponed(task, error)
 
     def _send(self, message: Message, phase: str, queue: str, more: Mapping[str, Any] | None = None) -> None:
         headers = {**(message.options.get("headers") or {}), PHASE: phase, ATTEMPT: message.attempt}
@@ -195,9 +193,15 @@ class Broker:
             with self.app.producer_or_acquire() as producer:
                 self.app.amqp.send_task_message(producer, GENERATE, task, queue=queue, headers=headers)
         except OperationalError as error:
-            _postponed(phase, error)
+            self._postponed(phase, error)
         except Exception:  # one message that cannot be made must not hold up the others
+            self._observer.not_published(phase)
             log("publish.failed", logging.ERROR, exc_info=True, job=message.job_id, phase=phase)
+
+    def _postponed(self, what: str, error: Exception) -> None:
+        # The due list sends it again; the error's text may hold the broker's URL.
+        warn("publish.postponed", what=what, error=type(error).__name__)
+        self._observer.not_published(what)
 
     def _task(self, message: Message, shown_as: str) -> Any:
         options = message.options
@@ -216,12 +220,17 @@ class Broker:
         )
 
 
-def waiting(channel: Any, queue: str) -> int:
-    """The messages in a queue that no worker has taken."""
-    try:
-        return int(channel.queue_declare(queue=queue, passive=True).message_count)
-    except ChannelError:  # on Redis an empty queue does not exist
-        return 0
+def waiting_in(connection: Any, queues: Iterable[str]) -> dict[str, int]:
+    """Queue → messages in it that no worker has taken. Raises: whatever the broker's transport does."""
+    return {queue: _waiting_in(connection, queue) for queue in queues}
+
+
+def _waiting_in(connection: Any, queue: str) -> int:
+    with connection.channel() as channel:  # of its own: RabbitMQ closes one that names what does not exist
+        try:
+            return int(channel.queue_declare(queue=queue, passive=True).message_count)
+        except ChannelError:  # on Redis an empty queue does not exist
+            return 0
 
 
 def signature_text(signature: Any) -> str:
@@ -250,11 +259,6 @@ def _tasks_of(signature: Any) -> Iterator[dict[str, Any]]:
             yield signature
         for part in ("tasks", "header", "body"):
             yield from _tasks_of(signature["kwargs"].get(part) if signature.get("subtask_type") else None)
-
-
-def _postponed(what: str, error: Exception) -> None:
-    # The due list sends it again; the error's text may hold the broker's URL.
-    warn("publish.postponed", what=what, error=type(error).__name__)
 
 
 def task_options(

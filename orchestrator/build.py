@@ -18,6 +18,7 @@ from orchestrator.local.valkey import EmbeddedServer, find_or_start
 from orchestrator.naming import Naming
 from orchestrator.notices import NotifyRules
 from orchestrator.notifier import Notifier
+from orchestrator.observer import NOBODY, Observer
 from orchestrator.providers import registry
 from orchestrator.settings import ProviderFacts, Settings, wants_traces
 from orchestrator.signatures import webhook_keys
@@ -96,9 +97,10 @@ def read_settings() -> Settings:
     return Settings.from_environ(facts)
 
 
-def build(settings: Settings) -> Built:
+def build(settings: Settings, observer: Observer = NOBODY) -> Built:
     """Connect the pieces; start the embedded server where no Redis is named. Tells Redis the accounts.
 
+    `observer` is told of all that this process does.
     Raises: ConfigurationError where nothing here speaks to the place for pictures, or where Redis holds what
     another release wrote, too far away from this one; StoreUnavailable.
     """
@@ -119,8 +121,10 @@ def build(settings: Settings) -> Built:
         keys=settings.secret_keys,
         public_url=settings.public_url,
         naming=Naming(settings.artifact_name),
+        observer=observer,
     )
-    broker = parts.broker(make_app(settings.broker_url or redis_url, redis_url, settings.retention.ended))
+    app = make_app(settings.broker_url or redis_url, redis_url, settings.retention.ended)
+    broker = parts.broker(app, observer)
     watch = Watch(store, exchange, clock=time.time, dice=random.random)
     secret = settings.notify_secret
     rules = NotifyRules(webhook_keys(secret, True) if secret else (), settings.notify_hosts)

@@ -77,6 +77,7 @@ class Custody:
         return hold
 
     def _later(self, job: Job, error: CollectFailed, attempts: Sequence[Mapping[str, str]]) -> None:
+        self.exchange.observer.not_collected(job.provider, type(error).__name__)
         now, urls = self.clock(), error.fresh_urls
         if urls or not job.artifacts_die_at:
             known_since = now if urls else told_at(job, attempts)

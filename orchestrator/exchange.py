@@ -6,6 +6,7 @@ It knows accounts and references, and nothing of jobs waiting, slots or Celery.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -33,11 +34,13 @@ from orchestrator.models import (
     Pending,
     Reply,
     Report,
+    Request,
     Secret,
     Submission,
     Succeeded,
 )
 from orchestrator.naming import Naming
+from orchestrator.observer import NOBODY, Observer
 from orchestrator.provider import Provider
 from orchestrator.retry import retry_after_seconds
 from orchestrator.sidecar import sidecar, written
@@ -63,6 +66,7 @@ class Exchange:
     keys: Sequence[Secret]  # the first signs, all verify
     public_url: str | None  # None: no callbacks are asked for
     naming: Naming = field(default_factory=Naming)  # what the pictures are called
+    observer: Observer = NOBODY
 
     def account(self, provider: str, name: str) -> Account:
         """Raises: Broken, which rests the account, where this process has no credentials for it."""
@@ -112,7 +116,7 @@ class Exchange:
         if self.expects_callback(account):
             callback_url = f"{self.public_url}/callbacks/{provider.name}/{reference}"
         request = provider.submit_request(parameters, account, reference, callback_url)
-        reply = self.upstream.send(request, account.timeout_seconds)
+        reply = self._send("submit", account, request)
         if 300 <= reply.status < 400:
             raise Broken(f"answered with a redirect ({reply.status}): is base_url right?")
         if reply.status < 400:
@@ -129,7 +133,7 @@ class Exchange:
         if request is None:
             return Pending()
         try:
-            reply = self.upstream.send(request, account.timeout_seconds)
+            reply = self._send("poll", account, request)
             if reply.status >= 400:
                 raise _read_error(provider, reply)
             outcome = _read_report(provider, reply.body).outcome
@@ -149,7 +153,7 @@ class Exchange:
         answered = bool(requests)
         for request in requests:
             try:
-                reply = self.upstream.send(request, account.timeout_seconds)
+                reply = self._send("search", account, request)
                 found = provider.read_search(reply.body) if reply.status < 400 else None
             except OrchestratorError:
                 found = None
@@ -173,7 +177,7 @@ class Exchange:
         """
         provider, page = self._provider(account), 0
         while request := provider.history_request(account, page):
-            reply = self.upstream.send(request, account.timeout_seconds)
+            reply = self._send("search", account, request)
             if reply.status >= 400:
                 raise _read_error(provider, reply)
             reports = provider.read_history(reply.body)
@@ -196,7 +200,7 @@ class Exchange:
         if request is None:
             return True
         try:
-            reply = self.upstream.send(request, account.timeout_seconds)
+            reply = self._send("cancel", account, request)
         except ProviderError as error:
             warn("cancel.unanswered", account=account.name, upstream_id=upstream_id, error=error)
             return False
@@ -308,6 +312,15 @@ class Exchange:
         account = self.accounts.get((job.provider, job.account))
         provider = self._provider(account) if account else self.providers[job.provider]
         return min(provider.artifact_dies_at(url, told_at) for url in urls)
+
+    def _send(self, call: str, account: Account, request: Request) -> Reply:
+        began_at, status = time.perf_counter(), None
+        try:
+            reply = self.upstream.send(request, account.timeout_seconds)
+            status = reply.status
+            return reply
+        finally:
+            self.observer.called(account.provider, call, status, time.perf_counter() - began_at)
 
     def _provider(self, account: Account) -> Provider:
         return self.providers[account.provider].of(account)

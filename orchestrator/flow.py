@@ -44,6 +44,7 @@ from orchestrator.watch import SEARCH_SECONDS
 if TYPE_CHECKING:
     from orchestrator.broker import Broker
     from orchestrator.exchange import Exchange
+    from orchestrator.observer import Observer
     from orchestrator.store import Heard, Opened, Store
     from orchestrator.watch import Watch
 
@@ -104,6 +105,8 @@ class Flow:
         except Exception as error:  # what is shown of a job must not stop it
             warn("attempt.not_shown", attempt=attempt, error=type(error).__name__)
         log("attempt.opened", attempt=attempt, provider=provider, account=opened.account)
+        waited = opened_at - opened.created_at if number == 1 else None
+        self.observer.opened(provider, waited, self.clock() - opened.granted_at)
         if self.clock() - opened_at > SUBMIT_WITHIN_SECONDS:
             late = Failed(Unavailable("the worker stood still before the submit"))
             self._settle(attempt, provider, opened.account, late, opened.tries)
@@ -235,15 +238,18 @@ class Flow:
             raise JobCancelled(job.reason or f"job {job.id} was cancelled")
         if not job.artifact_urls:
             raise JobFailed(_why(job))
+        begun_at = self.clock()
         artifacts = self.custody.collect(job)
         if artifacts is None:
             return None
+        now = self.clock()
+        self.observer.collected(job.provider, now - begun_at, now - job.created_at, artifacts)
         return {
             "job_id": job.id,
             "provider": job.provider,
             "account": job.account,
             "attempts": job.attempts,
-            "seconds": round(self.clock() - job.created_at, 3),
+            "seconds": round(now - job.created_at, 3),
             "artifacts": [asdict(artifact) for artifact in artifacts],
         }
 
@@ -256,6 +262,10 @@ class Flow:
         replayed = self.store.dead.replay([job_id], self.clock(), False)  # where it is a dead letter
         self.broker.finish(replayed.finishes)
         return urls
+
+    @property
+    def observer(self) -> Observer:
+        return self.exchange.observer
 
     @property
     def custody(self) -> Custody:
@@ -289,7 +299,7 @@ class Flow:
 
     def tick(self, horizon_seconds: float = 0.0) -> int:
         """See to everything that is due, and to polls due so soon. Gives how much that was."""
-        total = 0
+        total, began_at = 0, self.clock()
         for provider in self.exchange.providers:
             # Whatever kept a free slot from being granted, it is granted now.
             self.broker.submit(self.store.fill(provider, self.clock()))
@@ -305,6 +315,7 @@ class Flow:
                     self.broker.notify(host)
             total += claimed.count
             if not claimed.count:
+                self.observer.ticked(self.clock() - began_at)
                 return total
 
     def _settle(
@@ -327,6 +338,10 @@ class Flow:
             told["listed"] = self.exchange.running(provider, outcome.error)
         told |= {"upstream_id": upstream_id, "source": source, "duration": duration}
         settled = self.store.settle(attempt, verdict, now, **told)
+        error = told.get("error") or {}
+        if settled.word == "settled":
+            seconds = now - settled.opened_at if settled.opened_at else None
+            self.observer.closed(provider, verdict, error.get("kind", ""), seconds)
         log(
             "attempt.closed",
             attempt=attempt,
@@ -335,7 +350,7 @@ class Flow:
             by=source or "submit",
             provider=provider,
             account=account,
-            error=(told.get("error") or {}).get("kind"),
+            error=error.get("kind"),
             again_in=round(told["again_at"] - now, 1) if told.get("again_at") else None,
         )
         self.broker.submit(settled.grants)

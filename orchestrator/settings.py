@@ -29,6 +29,7 @@ NOTIFY_KEY_BYTES = range(24, 65)  # https://www.standardwebhooks.com, signature 
 DEFAULT_FOLDER = ".orchestrator"
 DAY = 86_400
 LOG_FORMATS = ("", "text", "json")
+MOST_PORT = 65_535
 LEAST_KEPT_DAYS, MOST_KEPT_DAYS = 0.05, 3_650
 IN_FILE = "_FILE"  # NAME_FILE names a file that holds the value of NAME
 SECRETS = (
@@ -94,6 +95,7 @@ class Settings:
     api_keys: tuple[ApiKey, ...] = field(default=(), repr=False)  # empty: there is no HTTP API
     heartbeat: Path | None = None  # touched by a worker or ticker while it is well
     stop_seconds: float = ACCOUNT_NUMBERS["timeout_seconds"][3] + SETTLING_SECONDS  # of a worker that ends
+    metrics_address: tuple[str, int] | None = None  # host, port; None: there are none
 
     @classmethod
     def from_environ(cls, providers: Mapping[str, ProviderFacts]) -> Settings:
@@ -116,6 +118,7 @@ class Settings:
         heartbeat = env.str("HEARTBEAT", "", validate=_is_in_a_folder)
         stop_seconds = env.float("STOP_SECONDS", 0.0, validate=_is_stop_time)
         env.str("LOG_FORMAT", "", validate=_is_log_format)  # read by `logs_are_json`, before all else
+        address = _metrics_address(env)
         faults = env.file_faults + _sealed(env)
         if public_url and not secret_keys and not any("SECRET_KEYS" in fault for fault in faults):
             faults.append(
@@ -147,6 +150,7 @@ class Settings:
             api_keys=keys,
             heartbeat=Path(heartbeat) if heartbeat else None,
             stop_seconds=stop_seconds or _longest_call(accounts) + SETTLING_SECONDS,
+            metrics_address=address,
         )
 
 
@@ -177,6 +181,16 @@ def environment() -> dict[str, str]:
             del told[name + IN_FILE]
             told[name] = value
     return told
+
+
+def metrics_address() -> tuple[str, int] | None:
+    """Host and port at which this process tells its metrics; None: it tells none, or what is said is wrong.
+
+    For whoever must know before all settings can be read, which report what is wrong.
+    """
+    env = Env(prefix="ORCHESTRATOR_", eager=False)
+    address = _metrics_address(env)
+    return None if _sealed(env) else address
 
 
 def take_environment(names: Mapping[str, str]) -> None:
@@ -223,6 +237,12 @@ def _in_file(where: str, path: str, faults: list[str]) -> str:
     return value
 
 
+def _metrics_address(env: Env) -> tuple[str, int] | None:
+    host = env.str("METRICS_HOST", "") or "127.0.0.1"
+    port = env.str("METRICS_PORT", "", validate=_is_port)
+    return (host, int(port)) if port and port.isdecimal() else None
+
+
 def _sealed(env: Env) -> list[str]:
     try:
         env.seal()
@@ -231,6 +251,11 @@ def _sealed(env: Env) -> list[str]:
         named = messages.items() if isinstance(messages, Mapping) else [("environment", messages)]
         return [f"{name}: {' '.join(map(str, texts))}" for name, texts in named]
     return []
+
+
+def _is_port(text: str) -> None:
+    if text and not (text.isdecimal() and 1 <= int(text) <= MOST_PORT):
+        raise ValidationError(f"is {text!r}; it must be a port, from 1 to {MOST_PORT}, as in 9464")
 
 
 def _is_not_negative(number: int) -> None:

@@ -9,6 +9,7 @@ from orchestrator import safety
 from orchestrator.build import Built, build, read_settings
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.events import warn
+from orchestrator.observer import NOBODY, Observer
 from orchestrator.safety import Finding
 from orchestrator.settings import Settings
 
@@ -16,12 +17,15 @@ PATIENCE_SECONDS = 20.0
 AGAIN_SECONDS = 0.5
 
 
-def started(patience_seconds: float = 0.0) -> Built:
+def started(patience_seconds: float = 0.0, measures: bool = False) -> Built:
     """The wired flow, once nothing is found that would lose work.
 
+    `measures`: it keeps metrics, where an address is set to tell them at.
     Raises: ConfigurationError with every fault; StoreUnavailable where Redis is away for longer.
     """
-    built = _built(read_settings(), time.monotonic() + patience_seconds)
+    settings = read_settings()
+    observer = measuring() if measures and settings.metrics_address else NOBODY
+    built = _built(settings, observer, time.monotonic() + patience_seconds)
     found = list(findings(built))
     for finding in found:
         if finding.verdict == "warning":
@@ -44,10 +48,16 @@ def findings(built: Built) -> Iterator[Finding]:
         warn("start.unchecked", why="Redis does not answer")
 
 
-def _built(settings: Settings, give_up_at: float) -> Built:
+def measuring() -> Observer:
+    from orchestrator.metrics.measured import Measured  # only where it is asked for: it takes time and memory
+
+    return Measured()
+
+
+def _built(settings: Settings, observer: Observer, give_up_at: float) -> Built:
     while True:
         try:
-            return build(settings)
+            return build(settings, observer)
         except StoreUnavailable:
             if time.monotonic() >= give_up_at:
                 raise

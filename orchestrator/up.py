@@ -72,6 +72,7 @@ def _stack(
             receiver_port=port,
             api_port=api_port,
             flower_port=flower_port,
+            metrics_port=settings.metrics_address[1] if settings.metrics_address else None,
         ),
     )
     if simulator:
@@ -94,6 +95,9 @@ def _announce(stack: Stack, console: Console) -> None:
             f"API:       {stack.api_url}  (keys of {names}; {stack.api_url}/openapi.json)", soft_wrap=True
         )
     console.print(f"Flower:    {stack.flower_url}  (user {user}, password {password})", soft_wrap=True)
+    if stack.metrics_urls:
+        told = ", ".join(f"{name} {port}" for name, port in stack.metrics_ports.items())
+        console.print(f"Metrics:   {stack.metrics_urls['ticker']}  (ports: {told})", soft_wrap=True)
     if stack.simulator_url:
         console.print(f"Simulator: {stack.simulator_url}")
         console.print(f"In another terminal: export ORCHESTRATOR_ACCOUNTS={stack.options.accounts} "

@@ -59,7 +59,8 @@ def usual_accounts(simulator_url: str) -> str:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole product. Generations take 0.4 s; the simulator's clock runs at a tenth."""
     # A test process may publish and consume tasks of its own beside ours.
-    with stack_in(tmp_path_factory.mktemp("stack"), usual_accounts, flower=True, worker_arguments=()) as made:
+    folder = tmp_path_factory.mktemp("stack")
+    with stack_in(folder, usual_accounts, flower=True, worker_arguments=(), metrics_port=0) as made:
         yield made
 
 

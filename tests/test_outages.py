@@ -15,6 +15,7 @@ from orchestrator import Orchestrator
 from orchestrator.errors import StoreUnavailable, Unreachable
 from orchestrator.intake import new_job
 from orchestrator.models import State, Tries
+from orchestrator.observer import NOBODY
 from orchestrator.store.jobs import Opened, Settled
 
 FRAMES = "useapi_frames"
@@ -123,7 +124,7 @@ def test_poll_that_fails_does_not_hold_up_the_others():
             raise KeyError("a bug of ours")
         return time.time() + 0.05 if asked.count(attempt) < 3 else None
 
-    flow = SimpleNamespace(clock=time.time, poll=poll)
+    flow = SimpleNamespace(clock=time.time, poll=poll, observer=NOBODY)
     now = time.time()
     at_their_moments(flow, [("bad", now), ("good", now), ("later", now + 0.2)], until=now + 5)
     assert sorted(set(asked)) == ["bad", "good", "later"]

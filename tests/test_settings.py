@@ -184,7 +184,14 @@ def test_all_faults_of_variables_and_accounts_are_told_together(faults):
         SECRET_KEYS="short",
         PUBLIC_URL="nowhere",
     )
-    wrong = ("ORCHESTRATOR_REDIS_URL: ", "BROKER_URL: ", "SECRET_KEYS", "PUBLIC_URL", "name must", "token is missing")
+    wrong = (
+        "_REDIS_URL: ",
+        "BROKER_URL: ",
+        "SECRET_KEYS",
+        "PUBLIC_URL",
+        "name must",
+        "token is missing",
+    )
     for word in wrong:
         assert sum(word in fault for fault in told) == 1, word
     for word in ("max_jobs is 0", "'colour' is not known", "email is 5", "base_url is 'ftp://h'"):

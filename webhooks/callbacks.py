@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from typing import Any
 
 from flask import Blueprint, Response, current_app, request
 
@@ -23,6 +25,14 @@ def receive(provider: str, reference: str) -> Response:
     flow = current_app.extensions["flow"]
     if provider not in flow.exchange.providers:
         return Response(status=404)
+    began_at = time.perf_counter()
+    response, verdict = _taken(flow, provider, reference)
+    flow.exchange.observer.heard(provider, verdict, time.perf_counter() - began_at)
+    return response
+
+
+def _taken(flow: Any, provider: str, reference: str) -> tuple[Response, str]:
+    """The answer to a callback, and what came of it: a word of `Flow.receive`, or why it was not taken."""
     try:
         read_reference(provider, reference, flow.exchange.keys)  # before a stranger's body is read, too
         raw_body = whole_body()
@@ -31,19 +41,19 @@ def receive(provider: str, reference: str) -> Response:
     except Malformed as error:
         return _refused(400, provider, error)
     if len(raw_body) > MAX_BODY_BYTES:  # a body that told no length before
-        return Response(status=413)
+        return Response(status=413), "too large"
     try:
-        flow.receive(provider, reference, request.headers, raw_body)
+        word = flow.receive(provider, reference, request.headers, raw_body)
     except Malformed as error:
         return _refused(400, provider, error)
     except CallbackRefused as error:
         return _refused(401, provider, error)
     except StoreUnavailable:
         log("callback.postponed", logging.ERROR, provider=provider, why="the store does not answer")
-        return Response(status=503, headers={"Retry-After": str(RETRY_SECONDS)})
-    return Response(status=204)
+        return Response(status=503, headers={"Retry-After": str(RETRY_SECONDS)}), "postponed"
+    return Response(status=204), word
 
 
-def _refused(status: int, provider: str, error: CallbackRefused) -> Response:
+def _refused(status: int, provider: str, error: CallbackRefused) -> tuple[Response, str]:
     warn("callback.refused", provider=provider, kind=type(error).__name__)
-    return Response(status=status)
+    return Response(status=status), type(error).__name__

@@ -11,6 +11,8 @@ from typing import Any
 
 from orchestrator.settings import environment
 from webhooks import draining
+from webhooks.metrics import on_exit as on_exit
+from webhooks.metrics import on_starting as on_starting
 
 wsgi_app = "webhooks.wsgi:app"
 workers = int(environment().get("WEB_CONCURRENCY") or 2)

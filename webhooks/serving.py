@@ -12,13 +12,17 @@ from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.logs import set_up
 from orchestrator.start import PATIENCE_SECONDS, started
 from webhooks.logs import Sparing
+from webhooks.metrics import answer_metrics
 
 
 def served(make: Callable[[Built], Flask]) -> Flask:
     """The app that is made of what is built. Ends the process, in a sentence, where it must not start."""
     set_up(Sparing())
     try:
-        return make(started(PATIENCE_SECONDS))
+        built = started(PATIENCE_SECONDS, measures=True)
+        app = make(built)
+        answer_metrics(built)
+        return app
     except (ConfigurationError, StoreUnavailable) as error:
         print(f"orchestrator: {error}", file=sys.stderr)
         raise SystemExit(

@@ -47,5 +47,10 @@ def at_their_moments(flow: Flow, attempts: list[tuple[str, float]], until: float
             if again_at is not None and again_at < until:
                 heapq.heappush(waiting, (again_at, attempt))
         while waiting and waiting[0][0] <= flow.clock():
-            attempt = heapq.heappop(waiting)[1]
-            asked[_pool().submit(flow.poll, attempt)] = attempt
+            moment, attempt = heapq.heappop(waiting)
+            asked[_pool().submit(_poll, flow, attempt, moment)] = attempt
+
+
+def _poll(flow: Flow, attempt: str, moment: float) -> float | None:
+    flow.observer.polled(flow.clock() - moment)
+    return flow.poll(attempt)

@@ -14,7 +14,7 @@ from celery import Celery
 from celery.signals import task_received, worker_ready
 from celery.worker import state
 
-from orchestrator.broker import waiting
+from orchestrator.broker import waiting_in
 from orchestrator.events import log
 from workers.heartbeat import beat
 
@@ -66,8 +66,8 @@ class Watchdog:
     def _waits(self) -> bool:
         """Whether a queue that this worker is to consume holds messages; False where the broker is away."""
         try:
-            with self._app.connection_or_acquire() as connection, connection.channel() as channel:
-                return any(waiting(channel, name) for name in self._app.amqp.queues.consume_from)
+            with self._app.connection_or_acquire() as connection:
+                return any(waiting_in(connection, self._app.amqp.queues.consume_from).values())
         except Exception as error:  # whatever it is, it is no silence of the worker
             log("watchdog.unanswered", logging.DEBUG, error=type(error).__name__)
             return False

@@ -24,13 +24,15 @@ from orchestrator.celery_urls import speaks_redis
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.events import log
 from orchestrator.logs import dress, set_up
-from orchestrator.settings import logs_are_json
+from orchestrator.metrics.place import prepare_folder, remove_folder
+from orchestrator.settings import environment, logs_are_json, metrics_address
 from orchestrator.start import PATIENCE_SECONDS, started
 
 # One line per task is ours to write; Celery's own would come three times for each job.
 QUIET_LOGGERS = ("celery.app.trace", "celery.worker.strategy", "celery.beat", "urllib3")
 
 EARLY_HANDLERS: list[logging.Handler] = []  # until Celery has set its log up
+PROCESS_POOLS = ("prefork", "processes")  # what `--pool`, or Celery's variable WORKER_POOL, says
 
 # What a killed worker had taken is taken back in seconds, where the defaults take an hour. The keys are ours:
 # every worker of this Redis takes back what it finds under the default ones, when it thinks that it is time.
@@ -56,13 +58,29 @@ def built() -> Built:
     if serves and logs_are_json():
         log_from_the_start()
     try:
-        made = started(PATIENCE_SECONDS if serves else 0.0)
+        if serves:
+            metrics_folder()
+        made = started(PATIENCE_SECONDS if serves else 0.0, measures=serves)
     except (ConfigurationError, StoreUnavailable) as error:
         if serves:
             raise SystemExit(f"orchestrator: {error}") from None
         raise
     atexit.register(made.close)
     return made
+
+
+@cache
+def metrics_folder() -> Path | None:
+    """Where the processes of a worker add up what they measure; None where it is one, or measures nothing.
+
+    To be called before anything is measured. Raises: OSError.
+    """
+    told = (*sys.argv, environment().get("WORKER_POOL", ""))
+    if not metrics_address() or not any(word.endswith(PROCESS_POOLS) for word in told):
+        return None
+    folder = prepare_folder()
+    atexit.register(remove_folder, folder)
+    return folder
 
 
 @after_setup_logger.connect  # type: ignore[untyped-decorator]

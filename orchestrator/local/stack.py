@@ -23,7 +23,8 @@ from orchestrator.local.valkey import EmbeddedServer, find_or_start
 READY_SECONDS = 60.0
 FLOWER_USER = "orchestrator"
 # Of the caller's environment: ours or none; and what only the API is to know.
-UNSET = ("ORCHESTRATOR_PUBLIC_URL", "FLOWER_BASIC_AUTH", API_KEYS)
+METRICS_PORT = "ORCHESTRATOR_METRICS_PORT"
+UNSET = ("ORCHESTRATOR_PUBLIC_URL", "FLOWER_BASIC_AUTH", API_KEYS, METRICS_PORT)
 PYTHON = (sys.executable, "-m")
 CELERY = (*PYTHON, "celery", "-A", "workers")
 COLLECT = "orchestrator.finish"  # the queue whose tasks wait for the place that pictures are kept in
@@ -58,7 +59,8 @@ class StackOptions:
     `public_url`: how providers reach the receiver, where that is not its local address. `callbacks` off: no
     public URL is set, everything is polled. `collectors`: workers that only finish jobs, while the others do
     all else; 0: those do that too. `secret_keys`: instead of the key kept in the folder.
-    Ports that are not given are free ones. The HTTP API is started where `environ` names keys of it.
+    `metrics_port`: of the ticker's metrics, and those after it of the others'; 0: free ones; None: none.
+    Other ports that are not given are free ones. The HTTP API is started where `environ` names keys of it.
     """
 
     accounts: Path
@@ -77,6 +79,7 @@ class StackOptions:
     receiver_port: int | None = None
     api_port: int | None = None
     flower_port: int | None = None
+    metrics_port: int | None = None
     simulator_arguments: Sequence[str] = ()
     worker_arguments: Sequence[str] = ()
     commands: Commands = Commands()
@@ -95,6 +98,7 @@ class Stack:
         self.receiver_port = options.receiver_port or free_port()
         self.api_port = options.api_port or free_port()
         self.flower_port = options.flower_port or free_port()
+        self.metrics_ports = self._metrics_ports()
         self.flower_login = (FLOWER_USER, secrets.token_urlsafe(16))
         self._guard = Guard()
         self.processes = Processes(self._guard)
@@ -120,6 +124,11 @@ class Stack:
     def api_url(self) -> str | None:
         """Where the HTTP API is, if there are keys of it."""
         return f"http://127.0.0.1:{self.api_port}" if self.options.environ.get(API_KEYS) else None
+
+    @property
+    def metrics_urls(self) -> dict[str, str]:
+        """Process → where it tells its metrics; empty where there are none."""
+        return {name: f"http://127.0.0.1:{port}/metrics" for name, port in self.metrics_ports.items()}
 
     @property
     def flower_url(self) -> str | None:
@@ -207,14 +216,12 @@ class Stack:
         if options.simulator:
             argv = (*_filled(run.simulator, port=self.simulator_port), *options.simulator_arguments)
             found.append(self._command("simulator", argv, _serves(self.simulator_port, "/__stats__")))
-        for number in range(1, options.workers + 1):
-            name = "worker" if number == 1 else f"worker-{number}"
+        for name in _numbered("worker", options.workers):
             argv = (*_filled(run.worker, host=f"{name}@%h"), *options.worker_arguments)
             if options.collectors:
                 argv = (*argv, "--exclude-queues", COLLECT)
             found.append(self._command(name, argv, self._says(name, "ready.")))
-        for number in range(1, options.collectors + 1):
-            name = "collector" if number == 1 else f"collector-{number}"
+        for name in _numbered("collector", options.collectors):
             argv = _filled(run.collector, host=f"{name}@%h")
             found.append(self._command(name, argv, self._says(name, "ready.")))
         found.append(self._command("ticker", run.ticker, self._says("ticker", "ticker.started")))
@@ -234,12 +241,27 @@ class Stack:
         if name == "flower":
             environ["FLOWER_BASIC_AUTH"] = ":".join(self.flower_login)
             environ.setdefault("FLOWER_DB", str(self.folder / "flower" / "tasks"))
+        if name in self.metrics_ports:
+            environ[METRICS_PORT] = str(self.metrics_ports[name])
         if name == "api":
             environ[API_KEYS] = self.options.environ[API_KEYS]
         return Command(name, argv, environ, self.options.cwd, self.log(name), ready, READY_SECONDS)
 
+    def _metrics_ports(self) -> dict[str, int]:
+        options = self.options
+        if options.metrics_port is None:
+            return {}
+        names = ["ticker", *_numbered("worker", options.workers), *_numbered("collector", options.collectors)]
+        names += ["receiver", "api"] if self.api_url else ["receiver"]
+        first = options.metrics_port
+        return {name: first + place if first else free_port() for place, name in enumerate(names)}
+
     def _says(self, name: str, word: str) -> Callable[[], bool]:
         return lambda: word in self.log(name).read_text(encoding="utf-8", errors="replace")
+
+
+def _numbered(name: str, count: int) -> list[str]:
+    return [name, *(f"{name}-{number}" for number in range(2, count + 1))][:count]
 
 
 def _serves(port: int, path: str) -> Callable[[], bool]:

@@ -62,6 +62,7 @@ from orchestrator.store.notices import Notices
 from orchestrator.store.open_jobs import OpenJobs
 from orchestrator.store.server import Server
 from orchestrator.store.spend import Ledger
+from orchestrator.store.whole import Wholes
 
 __all__ = ["Heard", "Opened", "Store"]
 
@@ -82,3 +83,4 @@ class Store(Jobs):
         self.open_jobs = OpenJobs(link)
         self.notices = Notices(link)
         self.server = Server(link)
+        self.whole = Wholes(link)

@@ -74,23 +74,7 @@ class Accounts:
         `turn_in` (seconds until its pace has a request left), `opens_at` (until when it takes no work; None:
         it does) and `closed_by` (why).
         """
-        return [
-            {
-                **dict(zip(fields[::2], fields[1::2], strict=True)),
-                "provider": provider,
-                "name": name,
-                "changed": sorted(changed),
-                "used": used,
-                "slots": slots,
-                "today": today,
-                "turn_in": float(turn_in),
-                "opens_at": float(opens_at) if opens_at else None,
-                "closed_by": closed_by,
-            }
-            for name, fields, changed, used, slots, today, turn_in, opens_at, closed_by in self._link.step(
-                "accounts", provider, now
-            )
-        ]
+        return rows_of(provider, self._link.step("accounts", provider, now))
 
     def holders(self, provider: str, account: str) -> list[str]:
         """The attempts that hold its slots."""
@@ -105,3 +89,22 @@ class Accounts:
 
 def _key(provider: str, account: str) -> str:
     return f"{PREFIX}account:{provider}/{account}"
+
+
+def rows_of(provider: str, found: Iterable[Any]) -> list[dict[str, Any]]:
+    """What the step `accounts` gives of a provider, as `Accounts.rows`."""
+    return [
+        {
+            **dict(zip(fields[::2], fields[1::2], strict=True)),
+            "provider": provider,
+            "name": name,
+            "changed": sorted(changed),
+            "used": used,
+            "slots": slots,
+            "today": today,
+            "turn_in": float(turn_in),
+            "opens_at": float(opens_at) if opens_at else None,
+            "closed_by": closed_by,
+        }
+        for name, fields, changed, used, slots, today, turn_in, opens_at, closed_by in found
+    ]

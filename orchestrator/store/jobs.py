@@ -33,6 +33,8 @@ class Opened:
     tries: Tries
     max_jobs: int  # of the account, as it is now
     refused: bool  # its content was refused by moderation before: it must not be sent
+    created_at: float = 0.0  # its job; unix seconds
+    granted_at: float = 0.0  # its slot; unix seconds
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Settled:
     word: str  # settled | late | duplicate | unknown | mismatch
     finish: Message | None
     grants: tuple[Message, ...]
+    opened_at: float | None = None  # of an attempt that was begun, and is settled by this; unix seconds
 
 
 @dataclass(frozen=True)
@@ -129,13 +132,15 @@ class Jobs:
         row = self._link.step("open", attempt, now, content)
         if not row:
             return None
-        account, parameters, failures, most, max_jobs, refused = row
+        account, parameters, failures, most, max_jobs, refused, created, granted = row
         return Opened(
             account=account,
             parameters=json.loads(parameters),
             tries=records.tries(failures, most),
             max_jobs=max_jobs,
             refused=bool(refused),
+            created_at=float(created),
+            granted_at=float(granted),
         )
 
     def submitted(
@@ -197,7 +202,7 @@ class Jobs:
         moderated. `listed`: what the provider says it runs of ours, attempt → upstream id; where the account
         is full, `rest_until` is when to try whether it still is.
         """
-        word, finish, grants = self._link.step(
+        word, finish, grants, *opened = self._link.step(
             "settle",
             attempt,
             now,
@@ -217,7 +222,8 @@ class Jobs:
             "" if listed is None else json.dumps(listed),
             REFUSED_SECONDS,
         )
-        return Settled(word, records.message(finish) if finish else None, records.messages(grants))
+        opened_at = float(opened[0]) if opened and opened[0] else None
+        return Settled(word, records.message(finish) if finish else None, records.messages(grants), opened_at)
 
     def begin_finish(self, job_id: str, now: float) -> bool:
         """True for the one caller that is to finish the job now."""

@@ -43,6 +43,10 @@ class Link:
     def step(self, name: str, *arguments: Any) -> Any:
         return self.call(lambda: self._steps[name](args=arguments))
 
+    def step_in(self, pipeline: Any, name: str, *arguments: Any) -> None:
+        """One of the commands that a pipeline sends together."""
+        self._steps[name](args=arguments, client=pipeline)
+
     def call(self, call: Callable[[], Any]) -> Any:
         try:
             return call()

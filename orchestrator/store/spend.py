@@ -39,9 +39,14 @@ class Ledger:
 
     def _book(self, key: str) -> dict[str, Spend]:
         row: Mapping[str, str] = self._link.call(lambda: self._link.client.hgetall(PREFIX + key))
-        found: dict[str, dict[str, Any]] = {}
-        for field, count in row.items():
-            page, slash, fate = field.rpartition("/")
-            if slash:
-                found.setdefault(page, {})[fate] = int(count)
-        return {page: Spend(**fates) for page, fates in sorted(found.items())}
+        return book_of(row)
+
+
+def book_of(row: Mapping[str, str]) -> dict[str, Spend]:
+    """Page (a day, or an account) → what became of the generations that stand on it."""
+    found: dict[str, dict[str, Any]] = {}
+    for field, count in row.items():
+        page, slash, fate = field.rpartition("/")
+        if slash:
+            found.setdefault(page, {})[fate] = int(count)
+    return {page: Spend(**fates) for page, fates in sorted(found.items())}

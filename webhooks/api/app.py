@@ -24,6 +24,7 @@ from webhooks.api.providers import providers
 from webhooks.api.shapes import PORTABLE
 from webhooks.hardened import harden
 from webhooks.health import health
+from webhooks.measured import measure
 
 
 class Api(flask_smorest.Api):
@@ -58,6 +59,7 @@ def app_of(orchestrator: Orchestrator | None, keys: Sequence[ApiKey]) -> Flask:
     app.extensions["keys"] = Keys(keys)
     if orchestrator:
         app.extensions |= {"orchestrator": orchestrator, "flow": orchestrator.flow}
+        measure(app, orchestrator.flow.observer)
     api = Api(app, spec_kwargs={"marshmallow_plugin": plugin()})
     make_exact(api.ma_plugin.converter)
     handle_problems(app)

@@ -1,8 +1,10 @@
 -- Opens a granted attempt, for one caller only. ARGV: attempt, now, content (hash of what moderation judges)
 -- Gives {account, parameters, failures so far, how many there may be ('' as the account says), slots of the
--- account, 1 where the content was refused before}, or nothing where the attempt is not (any more) to be submitted.
+-- account, 1 where the content was refused before, when its job came, when it was granted}, or nothing where the
+-- attempt is not (any more) to be submitted.
 local attempt, now = ARGV[1], tonumber(ARGV[2])
-local held = redis.call('HMGET', attempt_key(attempt), 'state', 'job', 'provider', 'account', 'failures', 'max_attempts')
+local held = redis.call('HMGET', attempt_key(attempt), 'state', 'job', 'provider', 'account', 'failures', 'max_attempts',
+  'granted')
 if held[1] ~= 'granted' then return false end
 local id, provider, account = held[2], held[3], held[4]
 
@@ -19,10 +21,10 @@ if not redis.call('ZSCORE', slots_key(provider, account), attempt) then
   return take_back('account:' .. provider .. '/' .. account)
 end
 
-local job = redis.call('HMGET', job_key(id), 'parameters', 'even_if_moderated', 'batch')
+local job = redis.call('HMGET', job_key(id), 'parameters', 'even_if_moderated', 'batch', 'created')
 local limits = limits_of(provider, account, 'deadline_seconds', 'timeout_seconds', 'max_jobs')
 local function opened(refused)
-  return {account, job[1], held[5] or '', held[6] or '', tonumber(limits[3]), refused}
+  return {account, job[1], held[5] or '', held[6] or '', tonumber(limits[3]), refused, job[4], held[7]}
 end
 
 if not job[2] and redis.call('EXISTS', refused_key(provider, ARGV[3])) == 1 then return opened(1) end

@@ -4,7 +4,7 @@
 --       source (callbacks | polls | ''), duration (seconds, '' where it is not told), sample_size,
 --       means ('full' | 'too many' | 'moderated' | ''), listed (JSON: attempt → upstream id; '' where unknown),
 --       refused_seconds
--- Gives {word, message to finish or false, grants}; word: settled | late | duplicate | unknown | mismatch
+-- Gives {word, message to finish or false, grants, when it was opened}; word: settled | late | duplicate | unknown | mismatch
 local attempt, now, verdict, upstream_id, urls, failure = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local held = redis.call('HMGET', attempt_key(attempt), 'state', 'job', 'provider', 'account', 'verdict')
 local id, provider, account = held[2], held[3], held[4]
@@ -104,4 +104,4 @@ elseif verdict == 'succeeded' then
   count(provider, 'surplus')
 end
 fill_for(id, now, grants)
-return {'settled', finish, grants}
+return {'settled', finish, grants, opened[1] or ''}
