@@ -94,6 +94,7 @@ def _announce(stack: Stack, console: Console) -> None:
             f"API:       {stack.api_url}  (keys of {names}; {stack.api_url}/openapi.json)", soft_wrap=True
         )
     console.print(f"Flower:    {stack.flower_url}  (user {user}, password {password})", soft_wrap=True)
+    console.print(f"Operations: {stack.operations_url}  (the same user and password)", soft_wrap=True)
     if stack.simulator_url:
         console.print(f"Simulator: {stack.simulator_url}")
         console.print(f"In another terminal: export ORCHESTRATOR_ACCOUNTS={stack.options.accounts} "
