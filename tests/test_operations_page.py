@@ -344,7 +344,7 @@ def test_in_a_browser_it_fits_refreshes_and_asks_before_what_is_grave(visitor, o
     cancelled = "document.querySelector('.figures .cancelled dd').textContent"
     with browsing(tmp_path) as browser:
         browser.log_in(*visitor.login)
-        for width, dark in ((1280, False), (390, False), (390, True)):
+        for width, dark in ((1280, False), (390, True)):
             browser.show(width, dark=dark)
             for path in (*PAGES, path_of(name), f"/jobs/{ids[0]}", ACCOUNT):
                 browser.open(visitor.url + path)

@@ -186,10 +186,10 @@ def purge(name: str) -> Response | str:
     found, client = _standing(name), orchestrator()
     pictures = request.form.get("pictures") == "yes"
     if not is_sure():
-        also = " and the pictures that were kept" if pictures else "; pictures that were kept stay"
+        rest = "The pictures that were kept go with it." if pictures else "Pictures that were kept stay."
         jobs = counted(found.counts["total"], "job")
-        return ask(f"Delete all that is known of the {jobs} of batch {name}{also}, for good?",
-                   "Delete it", _page(name))  # fmt: skip
+        question = f"Delete all that is known of the {jobs} of batch {name}, for good? {rest}"
+        return ask(question, "Delete it", _page(name))
 
     def verb() -> str:
         done = client.batches.purge(name, pictures)
