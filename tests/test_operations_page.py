@@ -156,6 +156,10 @@ def test_what_a_stranger_wrote_is_escaped_and_no_secret_is_shown(visitor, orches
     pages = [*PAGES, f"/jobs/{ids[0]}", path_of(name), f"/callbacks/{entry.id}", ACCOUNT]
     pages += [f"/dead?batch={name}&error={EVIL}", f"/search?q={EVIL}", f"/jobs/{EVIL}", f"/batches?q={EVIL}"]
     told = "".join(visitor.get(path).text for path in pages)
+    told += visitor.get("/jobs/<b>bold").text + visitor.do(
+        "/lanes/weigh", kind="batch", name="<b>bold", weight="2"
+    )
+    assert "<b>bold" not in told and told.count("&lt;b&gt;bold") >= 2
     assert EVIL not in told and "&lt;script&gt;alert(1)" in told
     for secret in (TOKEN, visitor.login[1], os.environ["ORCHESTRATOR_SECRET_KEYS"], "a@b.example"):
         assert secret not in told
