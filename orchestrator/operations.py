@@ -172,6 +172,8 @@ class Operations:
     def dead(self, which: Filter) -> Iterator[tuple[Job, float]]:
         """The dead letters and when each failed (unix seconds), oldest first."""
         ids = self.store.dead.ids(self.clock(), which.after, which.before)
+        if which.jobs:
+            ids = [pair for pair in ids if pair[0] in which.jobs]
         for first in range(0, len(ids), DEAD_PER_CALL):
             chunk = dict(ids[first : first + DEAD_PER_CALL])
             for job in self.store.jobs(list(chunk)):

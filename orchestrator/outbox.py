@@ -43,7 +43,7 @@ class Outbox:
 
     def find(self, which: Chosen, dead: bool) -> Iterator[Notice]:
         """Those that are dead, or that wait; the oldest first."""
-        ids = self.store.notices.ids(dead)
+        ids = [each for each in self.store.notices.ids(dead) if not which.ids or each in which.ids]
         for first in range(0, len(ids), PER_CALL):
             found = self.store.notices.known(ids[first : first + PER_CALL])
             yield from (notice for notice in found if which.takes(notice))

@@ -13,6 +13,7 @@ from orchestrator.errors import ConfigurationError
 from orchestrator.local.stack import Stack, StackOptions
 from orchestrator.settings import Settings, environment, take_environment
 
+Ports = tuple[int, int, int, int]  # of the receiver, the API, Flower and the operations page
 LOOK_SECONDS = 1.0
 RESTARTS_PER_MINUTE = 5
 SIMULATED_ACCOUNT = """
@@ -30,9 +31,7 @@ def up_until_stopped(
     simulator: bool,
     workers: int,
     collectors: int,
-    port: int,
-    api_port: int,
-    flower_port: int,
+    ports: Ports,
     console: Console,
 ) -> None:
     """Raises: ConfigurationError, LocalError; KeyboardInterrupt ends it."""
@@ -42,16 +41,15 @@ def up_until_stopped(
         raise ConfigurationError(
             ["ORCHESTRATOR_ACCOUNTS is not set: name your accounts file, or try without one: up --simulator"]
         )
-    stack = _stack(simulator, workers, collectors, port, api_port, flower_port)
+    stack = _stack(simulator, workers, collectors, ports)
     with stack:
         _announce(stack, console)
         _watch(stack, console)
 
 
-def _stack(
-    simulator: bool, workers: int, collectors: int, port: int, api_port: int, flower_port: int
-) -> Stack:
+def _stack(simulator: bool, workers: int, collectors: int, ports: Ports) -> Stack:
     environ = environment()
+    port, api_port, flower_port, operations_port = ports
     folder = Path(environ.get("ORCHESTRATOR_FOLDER") or ".orchestrator")
     accounts = folder / "simulated-accounts.toml" if simulator else Path(environ["ORCHESTRATOR_ACCOUNTS"])
     settings = _settings_without_accounts() if simulator else read_settings()
@@ -73,6 +71,7 @@ def _stack(
             api_port=api_port,
             flower_port=flower_port,
             metrics_port=settings.metrics_address[1] if settings.metrics_address else None,
+            operations_port=operations_port,
         ),
     )
     if simulator:
@@ -98,6 +97,7 @@ def _announce(stack: Stack, console: Console) -> None:
     if stack.metrics_urls:
         told = ", ".join(f"{name} {port}" for name, port in stack.metrics_ports.items())
         console.print(f"Metrics:   {stack.metrics_urls['ticker']}  (ports: {told})", soft_wrap=True)
+    console.print(f"Operations: {stack.operations_url}  (the same user and password)", soft_wrap=True)
     if stack.simulator_url:
         console.print(f"Simulator: {stack.simulator_url}")
         console.print(f"In another terminal: export ORCHESTRATOR_ACCOUNTS={stack.options.accounts} "

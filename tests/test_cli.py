@@ -153,7 +153,8 @@ def family(pid: int) -> set[int]:
 def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """`orchestrator up --simulator`, ready."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
-    words = ("up", "--simulator", "--port", str(free_port()), "--flower-port", str(free_port()))
+    ports = [word for name in ("", "flower-", "operations-") for word in (f"--{name}port", str(free_port()))]
+    words = ("up", "--simulator", *ports)
     with subprocess.Popen(
         [*COMMAND, *words],
         env={**kept, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1", "COLUMNS": "200"},

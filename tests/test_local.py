@@ -414,7 +414,10 @@ def test_guard_ignores_a_line_that_its_owner_could_not_finish() -> None:
 
 def options(tmp_path: Path, **changes: object) -> StackOptions:
     says = (sys.executable, "-c", "import time; print('ticker.started ready.', flush=True); time.sleep(600)")
-    commands = Commands(simulator=STAND_IN, worker=says, ticker=says, receiver=STAND_IN, flower=STAND_IN)
+    commands = Commands(
+        simulator=STAND_IN, worker=says, ticker=says,
+        receiver=STAND_IN, flower=STAND_IN, operations=STAND_IN,
+    )  # fmt: skip
     environ = {"PATH": os.environ["PATH"], "ORCHESTRATOR_PUBLIC_URL": "https://elsewhere.example"}
     given: dict[str, object] = {"accounts": tmp_path / "accounts.toml", "artifacts": "none", "cwd": tmp_path}
     return StackOptions(**(given | {"environ": environ, "commands": commands} | changes))  # type: ignore[arg-type]
@@ -422,13 +425,13 @@ def options(tmp_path: Path, **changes: object) -> StackOptions:
 
 def test_stack_starts_everything_and_leaves_nothing(tmp_path: Path) -> None:
     with Stack(tmp_path / "stack", options(tmp_path, workers=2)) as stack:
-        names = ("simulator", "worker", "worker-2", "ticker", "receiver", "flower")
+        names = ("simulator", "worker", "worker-2", "ticker", "receiver", "flower", "operations")
         pids = [stack.processes.pid(name) for name in names]
         assert stack.server is not None
         pids.append(stack.server.pid)
         assert all(map(is_running, pids))
         assert stack.poll() == []
-        for port in (stack.simulator_port, stack.receiver_port, stack.flower_port):
+        for port in (stack.simulator_port, stack.receiver_port, stack.flower_port, stack.operations_port):
             assert http_answers(port, "/")
         assert answers(stack.redis_url)
     stack.stop()
@@ -446,7 +449,8 @@ def test_processes_of_the_stack_are_told_where_everything_is(tmp_path: Path) -> 
         }
         told = stack.log("receiver").read_text().splitlines()[0].split()
         assert told == sorted(stack.environment)
-        assert "FLOWER_BASIC_AUTH" in stack.log("flower").read_text().split()
+        for name in ("flower", "operations"):
+            assert "FLOWER_BASIC_AUTH" in stack.log(name).read_text().split()
 
 
 def test_stack_without_callbacks_has_no_public_url(tmp_path: Path) -> None:
@@ -461,7 +465,7 @@ def test_secrets_of_the_stack_show_nowhere(tmp_path: Path) -> None:
     with Stack(tmp_path / "stack", options(tmp_path)) as stack:
         password = stack.redis_url.split(":")[2].partition("@")[0]
         key = stack.environment["ORCHESTRATOR_SECRET_KEYS"]
-        names = ("simulator", "worker", "ticker", "receiver", "flower")
+        names = ("simulator", "worker", "ticker", "receiver", "flower", "operations")
         shown = "".join(command_line(stack.processes.pid(name)) for name in names)
         shown += repr(stack) + repr(stack.options) + repr(stack.server)
     for secret in (password, key, stack.flower_login[1]):

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.cli.plainly import json_option, with_orchestrator
-from orchestrator.errors import NotFound
 from orchestrator.recovery import hear_again
-from orchestrator.views.callbacks import show_callback, show_callbacks
+from orchestrator.views.callbacks import WORDS, entry_of, led_to, show_callback, show_callbacks
 from orchestrator.views.printing import tell
 
 if TYPE_CHECKING:
     from orchestrator.client import Orchestrator
-    from orchestrator.store import Heard
 
 LISTED = 50
 AT_ONCE = 20_000  # more than the journal keeps
-WORDS = ("pending", "settled", "late", "duplicate", "mismatch", "unknown", "unreadable")
-ENTRY = re.compile(r"p?\d{1,20}-\d{1,20}")
-LED_TO = {
-    "unknown": "its attempt is not known here; it stays parked. `orchestrator recover` may make it known",
-    "duplicate": "nothing: its attempt was settled before",
-    "late": "its job has the picture, unless it has one already",
-    "settled": "its attempt is settled",
-    "pending": "nothing yet: its generation was still running",
-}
 
 
 @click.group()
@@ -64,7 +52,7 @@ def list_(
 @with_orchestrator
 def show(orchestrator: Orchestrator, entry_id: str, as_json: bool) -> None:
     """Show one callback whole, without e-mail addresses and what signs a URL."""
-    show_callback(_entry(orchestrator, entry_id), orchestrator.flow.clock(), as_json)
+    show_callback(entry_of(orchestrator, entry_id), orchestrator.flow.clock(), as_json)
 
 
 @callbacks.command()
@@ -73,14 +61,7 @@ def show(orchestrator: Orchestrator, entry_id: str, as_json: bool) -> None:
 @with_orchestrator
 def replay(orchestrator: Orchestrator, entry_id: str, as_json: bool) -> None:
     """Take a callback once more, as if it came now: after it was made readable, or its attempt known."""
-    entry = _entry(orchestrator, entry_id)
+    entry = entry_of(orchestrator, entry_id)
     word = hear_again(orchestrator.flow, entry)
     view = {"id": entry.id, "attempt": entry.attempt, "word": word}
-    tell(as_json, view, f"attempt {entry.attempt}: {word}: {LED_TO.get(word, word)}")
-
-
-def _entry(orchestrator: Orchestrator, entry_id: str) -> Heard:
-    """Raises: NotFound."""
-    if not ENTRY.fullmatch(entry_id):
-        raise NotFound(f"no callback {entry_id!r}: an id is two numbers, as in `orchestrator callbacks list`")
-    return orchestrator.flow.store.journal.entry(entry_id)
+    tell(as_json, view, led_to(entry, word))

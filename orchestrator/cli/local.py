@@ -46,12 +46,22 @@ def demo(leave: bool, output: Path) -> None:
     help="Of the HTTP API, where ORCHESTRATOR_API_KEYS is set.",
 )  # fmt: skip
 @click.option("--flower-port", type=click.IntRange(1, 65535), default=5555, show_default=True)
+@click.option("--operations-port", type=click.IntRange(1, 65535), default=5556, show_default=True)
 @plainly
-def up(simulator: bool, workers: int, collectors: int, port: int, api_port: int, flower_port: int) -> None:
+def up(
+    simulator: bool,
+    workers: int,
+    collectors: int,
+    port: int,
+    api_port: int,
+    flower_port: int,
+    operations_port: int,
+) -> None:
     """Run the whole local stack; Ctrl-C stops it."""
     from orchestrator.up import up_until_stopped
 
-    up_until_stopped(simulator, workers, collectors, port, api_port, flower_port, console)
+    ports = (port, api_port, flower_port, operations_port)
+    up_until_stopped(simulator, workers, collectors, ports, console)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

@@ -48,8 +48,8 @@ def run(folder: Path, stay: bool, console: Console) -> bool:
     stack = Stack(folder / "run", options)
     options.accounts.write_text(accounts_file(str(stack.simulator_url)), encoding="utf-8")
     console.print(
-        "Starting Valkey, the provider simulator, a worker, a collector, the ticker, the receiver and "
-        "Flower …",
+        "Starting Valkey, the provider simulator, a worker, a collector, the ticker, the receiver, "
+        "Flower and the operations page …",
         soft_wrap=True,
     )
     with stack:
@@ -65,8 +65,11 @@ def run(folder: Path, stay: bool, console: Console) -> bool:
 
 def _play(orchestrator: Orchestrator, stack: Stack, folder: Path, console: Console) -> bool:
     user, password = stack.flower_login
-    flower = str(stack.flower_url).replace("http://", f"http://{user}:{password}@")
-    console.print(f"Flower: {flower}", soft_wrap=True)
+    flower, page = (
+        str(url).replace("http://", f"http://{user}:{password}@")
+        for url in (stack.flower_url, stack.operations_url)
+    )
+    console.print(f"Flower: {flower}\nOperations page: {page}", soft_wrap=True)
     script, mixed = frames_jobs(), mixed_jobs()
     console.print(
         f"Enqueuing {len(script)} Frames jobs on {len(FRAMES_ACCOUNTS)} accounts of {FRAMES_SLOTS} slots "
@@ -80,14 +83,14 @@ def _play(orchestrator: Orchestrator, stack: Stack, folder: Path, console: Conso
     except TimeoutError:
         console.print(f"Not over after {PATIENCE_SECONDS:.0f} s: {batch}", style="red")
     counted = _counted(orchestrator, stack)
-    flow, page = orchestrator.flow, folder / "index.html"
+    flow, gallery = orchestrator.flow, folder / "index.html"
     wanted = Wanted(title="Image orchestrator", more=list(counted.items()))
-    written = write_report(flow.store, flow.exchange.providers, flow.clock(), BATCH, page, wanted)
+    written = write_report(flow.store, flow.exchange.providers, flow.clock(), BATCH, gallery, wanted)
     console.print(_table({**_figures(written.figures), **counted}))
-    console.print(f"Pictures: {folder / 'pictures'}\nGallery:  {page.resolve().as_uri()}", soft_wrap=True)
+    console.print(f"Pictures: {folder / 'pictures'}\nGallery:  {gallery.resolve().as_uri()}", soft_wrap=True)
     if written.note:
         console.print(written.note)
-    console.print(f"Flower:   {flower}", soft_wrap=True)
+    console.print(f"Flower:   {flower}\nOperations page: {page}", soft_wrap=True)
     jobs = flow.store.jobs([job.id for job in batch.jobs()])
     return _as_scripted(jobs, script + mixed, counted["paid twice"], console)
 

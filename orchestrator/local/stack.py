@@ -1,4 +1,4 @@
-"""The whole product on one machine, started in order: server, simulator, worker, ticker, doors, Flower.
+"""The whole product on one machine, started in order: server, simulator, worker, ticker, doors, dashboards.
 
 The processes are told where everything is by their environment alone; no secret stands in a command line.
 """
@@ -48,6 +48,10 @@ class Commands:
     api: Sequence[str] = (
         *(*PYTHON, "gunicorn", "--config", "python:webhooks.api.gunicorn_conf", "--bind", "127.0.0.1:{port}"),
     )
+    operations: Sequence[str] = (
+        *(*PYTHON, "gunicorn", "--config", "python:webhooks.operations.gunicorn_conf"),
+        *("--bind", "127.0.0.1:{port}"),
+    )
     flower: Sequence[str] = (*CELERY, "flower", "--address=127.0.0.1", "--port={port}")
 
 
@@ -80,6 +84,7 @@ class StackOptions:
     api_port: int | None = None
     flower_port: int | None = None
     metrics_port: int | None = None
+    operations_port: int | None = None
     simulator_arguments: Sequence[str] = ()
     worker_arguments: Sequence[str] = ()
     commands: Commands = Commands()
@@ -98,6 +103,7 @@ class Stack:
         self.receiver_port = options.receiver_port or free_port()
         self.api_port = options.api_port or free_port()
         self.flower_port = options.flower_port or free_port()
+        self.operations_port = options.operations_port or free_port()
         self.metrics_ports = self._metrics_ports()
         self.flower_login = (FLOWER_USER, secrets.token_urlsafe(16))
         self._guard = Guard()
@@ -134,6 +140,11 @@ class Stack:
     def flower_url(self) -> str | None:
         """Where Flower is, if it is asked for; `flower_login` opens it."""
         return f"http://127.0.0.1:{self.flower_port}" if self.options.flower else None
+
+    @property
+    def operations_url(self) -> str | None:
+        """Where the operations page is, beside Flower; `flower_login` opens it."""
+        return f"http://127.0.0.1:{self.operations_port}" if self.options.flower else None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -233,13 +244,16 @@ class Stack:
         if options.flower:
             argv = _filled(run.flower, port=self.flower_port)
             found.append(self._command("flower", argv, _serves(self.flower_port, "/healthcheck")))
+            argv = _filled(run.operations, port=self.operations_port)
+            found.append(self._command("operations", argv, _serves(self.operations_port, "/healthz")))
         return found
 
     def _command(self, name: str, argv: Sequence[str], ready: Callable[[], bool]) -> Command:
         environ = {key: text for key, text in self.options.environ.items() if key not in UNSET}
         environ |= self.environment | {"PYTHONUNBUFFERED": "1"}
-        if name == "flower":
+        if name in ("flower", "operations"):
             environ["FLOWER_BASIC_AUTH"] = ":".join(self.flower_login)
+        if name == "flower":
             environ.setdefault("FLOWER_DB", str(self.folder / "flower" / "tasks"))
         if name in self.metrics_ports:
             environ[METRICS_PORT] = str(self.metrics_ports[name])

@@ -74,15 +74,24 @@ class Batches:
         """How a batch stands; None where nothing of that name is known."""
         return next(iter(self._standing([name])), None)
 
-    def latest(self) -> Iterator[Standing]:
-        """Every batch that is still known, the latest first, as far as it is read on."""
-        first = 0
+    def latest(self, first: int = 0) -> Iterator[Standing]:
+        """Every batch that is still known, the latest first, as far as it is read on, without the `first`."""
         client = self._link.client
         while names := self._link.call(
             lambda first=first: client.zrevrange(BATCHES, first, first + JOBS_AT_ONCE - 1)  # type: ignore[misc]
         ):
             yield from self._standing(names)
             first += len(names)
+
+    def count(self) -> int:
+        """About how many batches are known."""
+        return int(self._link.call(lambda: self._link.client.zcard(BATCHES)))
+
+    def latest_ends(self, batch: str, count: int) -> list[tuple[str, float]]:
+        """(job, when it ended in unix seconds) of its last so many ends, the latest first."""
+        stream = f"{PREFIX}ended-in:{batch}"
+        found = self._link.call(lambda: self._link.client.xrevrange(stream, count=count))
+        return [(fields["job"], int(place.partition("-")[0]) / 1000) for place, fields in found]
 
     def ids(self, batch: str) -> Iterator[list[str]]:
         """Its jobs' ids in the order they were enqueued, so many at a time."""

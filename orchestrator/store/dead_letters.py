@@ -35,10 +35,20 @@ class DeadLetters:
         found = self._link.call(lambda: self._link.client.zrangebyscore(DEAD, after, latest, withscores=True))
         return [(job_id, float(failed_at)) for job_id, failed_at in found]
 
-    def latest(self, count: int) -> list[tuple[str, float]]:
-        """(job, when it failed) of the last so many, the latest first."""
-        found = self._link.call(lambda: self._link.client.zrevrange(DEAD, 0, count - 1, withscores=True))
+    def latest(
+        self, count: int, first: int = 0, after: float = 0.0, before: float | None = None
+    ) -> list[tuple[str, float]]:
+        """(job, when it failed) of the last so many, the latest first; `first` are left out."""
+        latest, client = "+inf" if before is None else before, self._link.client
+        found = self._link.call(
+            lambda: client.zrevrangebyscore(DEAD, latest, after, start=first, num=count, withscores=True)
+        )
         return [(job_id, float(failed_at)) for job_id, failed_at in found]
+
+    def count(self, after: float = 0.0, before: float | None = None) -> int:
+        """How many there are that failed between these moments."""
+        latest = "+inf" if before is None else before
+        return int(self._link.call(lambda: self._link.client.zcount(DEAD, after, latest)))
 
     def replay(self, job_ids: Sequence[str], now: float, even_if_moderated: bool) -> Replayed:
         """Let these run again, each once: one that is no dead letter any more is left alone."""

@@ -53,10 +53,13 @@ class Journal:
         key, kept = (PARKED, KEPT_PARKED) if word in TO_PARK else (RECENT, KEPT_RECENT)
         self._link.call(lambda: self._link.client.xadd(key, fields, maxlen=kept, approximate=True))
 
-    def recent(self, limit: int, parked: bool = False) -> list[Heard]:
-        """The latest first; `parked`: those of attempts that are not known, or that could not be read."""
-        key = PARKED if parked else RECENT
-        found = self._link.call(lambda: self._link.client.xrevrange(key, count=limit))
+    def recent(self, limit: int, parked: bool = False, before: str = "") -> list[Heard]:
+        """The latest first; `parked`: those of attempts that are not known, or that could not be read.
+
+        `before`: only those before the one of this id.
+        """
+        key, last = PARKED if parked else RECENT, f"({before.removeprefix(PARKED_ID)}" if before else "+"
+        found = self._link.call(lambda: self._link.client.xrevrange(key, last, count=limit))
         return [_heard(place, fields, parked) for place, fields in found]
 
     def of_job(self, job_id: str, since: float) -> list[Heard]:
@@ -70,6 +73,9 @@ class Journal:
                 ]
                 first = f"({rows[-1][0]}"
         return sorted(found, key=lambda entry: entry.at)
+
+    def count(self, parked: bool = False) -> int:
+        return int(self._link.call(lambda: self._link.client.xlen(PARKED if parked else RECENT)))
 
     def entry(self, entry_id: str) -> Heard:
         """Raises: NotFound."""

@@ -53,6 +53,11 @@ class Lanes:
         found: set[str] = self._link.call(lambda: self._link.client.smembers(f"{PREFIX}paused"))
         return found
 
+    def weights(self) -> dict[str, float]:
+        """Batch, or `<tenant>/` → its weight, where that is not 1."""
+        found = self._link.call(lambda: self._link.client.hgetall(f"{PREFIX}weights"))
+        return {owner: float(weight) for owner, weight in found.items()}
+
     def why_paused(self, batch: str) -> str:
         """`a person`, `spend`, `failures` or `cancel`; empty where it is not paused."""
         return str(self._link.call(lambda: self._link.client.hget(f"{PREFIX}batch:{batch}", "paused")) or "")

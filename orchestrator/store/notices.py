@@ -86,6 +86,12 @@ class Notices:
         found: list[str] = self._link.call(lambda: self._link.client.zrange(key, 0, -1))
         return found
 
+    def latest(self, dead: bool, count: int, first: int = 0) -> list[str]:
+        """Of the last so many that are dead, or wait, the latest first; `first` are left out."""
+        key, last = DEAD if dead else WAITING, first + count - 1
+        found: list[str] = self._link.call(lambda: self._link.client.zrevrange(key, first, last))
+        return found
+
     def of_job(self, job_id: str) -> list[Notice]:
         """Those of a job's ends whose records are still kept."""
         told = self._link.call(lambda: self._link.client.hget(f"{PREFIX}job:{job_id}", "notices"))

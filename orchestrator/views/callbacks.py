@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.errors import masked, without_queries
+from orchestrator.errors import NotFound, masked, without_queries
 from orchestrator.schemas import moment
 from orchestrator.store import Heard
 from orchestrator.views.printing import ago, console, counted, print_json
 
+if TYPE_CHECKING:
+    from orchestrator.client import Orchestrator
+
 SHOWN_CHARACTERS = 160
 WHOLE_CHARACTERS = 100_000
+WORDS = ("pending", "settled", "late", "duplicate", "mismatch", "unknown", "unreadable")
+ENTRY = re.compile(r"p?\d{1,20}-\d{1,20}")
+LED_TO = {
+    "unknown": "its attempt is not known here; it stays parked. `orchestrator recover` may make it known",
+    "duplicate": "nothing: its attempt was settled before",
+    "late": "its job has the picture, unless it has one already",
+    "settled": "its attempt is settled",
+    "pending": "nothing yet: its generation was still running",
+}
+
+
+def entry_of(orchestrator: Orchestrator, entry_id: str) -> Heard:
+    """Raises: NotFound."""
+    if not ENTRY.fullmatch(entry_id):
+        raise NotFound(f"no callback {entry_id!r}: an id is two numbers, as in `orchestrator callbacks list`")
+    return orchestrator.flow.store.journal.entry(entry_id)
+
+
+def led_to(entry: Heard, word: str) -> str:
+    """What it led to that a callback was taken once more, in a sentence."""
+    return f"attempt {entry.attempt}: {word}: {LED_TO.get(word, word)}"
 
 
 def show_callbacks(entries: Sequence[Heard], limit: int, now: float, as_json: bool) -> None:

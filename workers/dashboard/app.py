@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,10 @@ from tornado.ioloop import IOLoop
 
 from orchestrator import rows
 from orchestrator.broker import GENERATE
+from orchestrator.errors import ConfigurationError
 from orchestrator.local.errors import LocalError
 from orchestrator.local.files import private_folder
+from orchestrator.logins import VARIABLE, logins
 from orchestrator.settings import environment
 from workers.dashboard.redaction import Redaction
 from workers.dashboard.refresh import Refresh
@@ -34,8 +35,6 @@ COLUMNS = "state,kwargs,args,result,uuid,received,runtime,worker,name"
 HEADINGS = {"kwargs": "Job, or kwargs", "args": "Asked for, or args", "result": "Outcome"}
 MOST_TASKS = 10_000
 SAVE_MILLISECONDS = 30_000
-PASSWORD_CHARACTERS = 12
-LOGIN = re.compile(rf"[^:,]+:[^,]{{{PASSWORD_CHARACTERS},}}")
 
 
 def install(built: Built) -> None:
@@ -130,18 +129,13 @@ def _results(redaction: Redaction) -> list[tuple[str, type]]:
 
 def logins_of(options: Any) -> list[str]:
     """Raises: SystemExit where anybody could enter without it being said on purpose."""
-    logins: list[str] = options.basic_auth or []
-    if not logins and (told := environment().get("FLOWER_BASIC_AUTH")):
-        logins = told.split(",")
-    if not logins and (options.auth or environment().get("FLOWER_UNAUTHENTICATED_API", "").lower() == "true"):
+    told = ",".join(options.basic_auth or ()) or environment().get(VARIABLE, "")
+    if not told and (options.auth or environment().get("FLOWER_UNAUTHENTICATED_API", "").lower() == "true"):
         return []
-    if logins and all(LOGIN.fullmatch(login) for login in logins):
-        return logins
-    raise SystemExit(
-        "Flower is not started: FLOWER_BASIC_AUTH must be user:password, or several with commas between, "
-        f"each password of {PASSWORD_CHARACTERS} characters or more. "
-        "For example: export FLOWER_BASIC_AUTH=orchestrator:$(openssl rand -hex 16)"
-    )
+    try:
+        return list(logins(told))
+    except ConfigurationError as error:
+        raise SystemExit(f"Flower is not started: {error.faults[0]}") from None
 
 
 def kept_in(file: Path) -> str:
