@@ -138,7 +138,8 @@ class Exchange:
                 raise _read_error(provider, reply)
             outcome = _read_report(provider, reply.body).outcome
         except OrchestratorError as error:
-            warn("poll.unanswered", account=account.name, upstream_id=upstream_id, error=error)
+            told = getattr(error, "http_status", None) or error  # its words may repeat the prompt
+            warn("poll.unanswered", account=account.name, upstream_id=upstream_id, error=told)
             return Pending(heard=False)
         warn_of_unknown_word(provider, outcome)
         return outcome

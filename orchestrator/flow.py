@@ -118,7 +118,8 @@ class Flow:
             account = replace(self.exchange.account(provider, opened.account), max_jobs=opened.max_jobs)
             submission = self.exchange.submit(account, attempt, opened.parameters)
         except Uncertain as uncertain:
-            log("attempt.uncertain", attempt=attempt, account=opened.account, error=uncertain)
+            told = uncertain.http_status or uncertain  # a provider's own words may repeat the prompt
+            log("attempt.uncertain", attempt=attempt, account=opened.account, error=told)
             now = self.clock()
             wait = max(uncertain.wait_seconds or 0.0, SEARCH_SECONDS[0])
             return self.store.uncertain(attempt, now, now + wait)

@@ -137,19 +137,6 @@ def test_a_job_that_is_polled_is_one_trace(collector: Collector, jobs: dict[str,
     assert words == ["settled"]
 
 
-def test_a_job_that_is_tried_again_is_one_trace(collector: Collector, jobs: dict[str, Job]) -> None:
-    spans = seen(collector, jobs["retried"])
-    attempts = {span.attributes["orchestrator.attempt"] for span in spans if span.name == "submit"}
-    assert attempts == {f"{jobs['retried'].id}.{number}" for number in (1, 2)}
-    answers = sorted(
-        span.attributes["http.response.status_code"]
-        for span in spans
-        if span.name == "POST" and "http.response.status_code" in span.attributes
-    )
-    assert answers == [200, 503]
-    assert "503" in {span.attributes.get("error.type") for span in spans}
-
-
 def test_each_of_many_is_a_trace_of_its_own_that_links_to_the_call(
     collector: Collector, orchestrator: Orchestrator
 ) -> None:
@@ -175,6 +162,82 @@ def test_a_job_that_is_not_traced_has_no_spans_and_carries_nothing(
             job.result(timeout=PATIENCE)
             assert plain.flow.store.options(job.id) == {}
     assert not collector.of_job(job.id)
+
+
+# --- without a stack -------------------------------------------------------------------------------------
+
+UNASKED = """
+import os, sys
+from orchestrator.build import Parts, _parts
+import orchestrator.client, orchestrator.logs
+endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+for told in ({}, {"OTEL_TRACES_EXPORTER": "none", **endpoint}, {"OTEL_SDK_DISABLED": "true", **endpoint}):
+    os.environ.update(told)
+    assert _parts() == Parts(), told
+    for name in told:
+        del os.environ[name]
+# (redis-py imports a part of OpenTelemetry by itself)
+assert not {"orchestrator.tracing", "opentelemetry.sdk.trace", "opentelemetry.exporter"} & sys.modules.keys()
+sys.modules["opentelemetry"] = None  # as if the extra were not installed
+os.environ["OTEL_TRACES_EXPORTER"] = "otlp"
+assert _parts() == Parts()
+"""
+FORKED = """
+import os
+from orchestrator import tracing
+with tracing.moment("before", CARRIED, job="j"):
+    pass
+child = os.fork()
+with tracing.moment("within" if child == 0 else "after", CARRIED, job="j"):
+    pass
+tracing.flush()
+if child == 0:
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+CARRIED = f"00-{'a' * 32}-{'b' * 16}-01"
+
+
+def run(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    told = {"PATH": "", "PYTHONPATH": ".", **environ}
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("CARRIED", repr(CARRIED))],
+        env=told, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_where_nobody_asks_for_traces_or_the_extra_is_missing_there_are_none() -> None:
+    done = run(UNASKED)
+    assert "tracing.not_installed" in done.stderr and "orchestrator[tracing]" in done.stderr
+
+
+def test_a_process_that_forks_goes_on_telling() -> None:
+    own = Collector()
+    try:
+        run(FORKED, OTEL_EXPORTER_OTLP_ENDPOINT=own.url)
+        assert sorted(span.name for span in own.spans) == ["after", "before", "within"]
+        assert {(span.trace, span.parent) for span in own.spans} == {("a" * 32, "b" * 16)}
+        assert {span.service for span in own.spans} == {"orchestrator"}
+    finally:
+        own.close()
+
+
+# --- and once the one that is tried again is over ------------------------------------------------------
+
+
+def test_a_job_that_is_tried_again_is_one_trace(collector: Collector, jobs: dict[str, Job]) -> None:
+    spans = seen(collector, jobs["retried"])
+    attempts = {span.attributes["orchestrator.attempt"] for span in spans if span.name == "submit"}
+    assert attempts == {f"{jobs['retried'].id}.{number}" for number in (1, 2)}
+    answers = sorted(
+        span.attributes["http.response.status_code"]
+        for span in spans
+        if span.name == "POST" and "http.response.status_code" in span.attributes
+    )
+    assert answers == [200, 503]
+    assert "503" in {span.attributes.get("error.type") for span in spans}
 
 
 def test_no_span_holds_a_secret_or_a_prompt(collector: Collector, jobs: dict[str, Job], stack: Stack) -> None:
@@ -245,63 +308,3 @@ def test_a_collector_that_is_down_holds_up_nothing(
         assert job.result(timeout=PATIENCE).artifacts
     finally:
         collector.open_again()
-
-
-# --- without a stack -------------------------------------------------------------------------------------
-
-UNASKED = """
-import os, sys
-from orchestrator.build import Parts, _parts
-import orchestrator.client, orchestrator.logs
-endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
-for told in ({}, {"OTEL_TRACES_EXPORTER": "none", **endpoint}, {"OTEL_SDK_DISABLED": "true", **endpoint}):
-    os.environ.update(told)
-    assert _parts() == Parts(), told
-    for name in told:
-        del os.environ[name]
-# (redis-py imports a part of OpenTelemetry by itself)
-assert not {"orchestrator.tracing", "opentelemetry.sdk.trace", "opentelemetry.exporter"} & sys.modules.keys()
-sys.modules["opentelemetry"] = None  # as if the extra were not installed
-os.environ["OTEL_TRACES_EXPORTER"] = "otlp"
-assert _parts() == Parts()
-"""
-FORKED = """
-import os
-from orchestrator import tracing
-with tracing.moment("before", CARRIED, job="j"):
-    pass
-child = os.fork()
-with tracing.moment("within" if child == 0 else "after", CARRIED, job="j"):
-    pass
-tracing.flush()
-if child == 0:
-    os._exit(0)
-os.waitpid(child, 0)
-"""
-CARRIED = f"00-{'a' * 32}-{'b' * 16}-01"
-
-
-def run(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    told = {"PATH": "", "PYTHONPATH": ".", **environ}
-    done = subprocess.run(
-        [sys.executable, "-c", code.replace("CARRIED", repr(CARRIED))],
-        env=told, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-def test_where_nobody_asks_for_traces_or_the_extra_is_missing_there_are_none() -> None:
-    done = run(UNASKED)
-    assert "tracing.not_installed" in done.stderr and "orchestrator[tracing]" in done.stderr
-
-
-def test_a_process_that_forks_goes_on_telling() -> None:
-    own = Collector()
-    try:
-        run(FORKED, OTEL_EXPORTER_OTLP_ENDPOINT=own.url)
-        assert sorted(span.name for span in own.spans) == ["after", "before", "within"]
-        assert {(span.trace, span.parent) for span in own.spans} == {("a" * 32, "b" * 16)}
-        assert {span.service for span in own.spans} == {"orchestrator"}
-    finally:
-        own.close()

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from flask import Response, current_app, flash, g, redirect, render_template, request
 
@@ -47,7 +48,7 @@ class Errands:
         return errand.told or GOES_ON
 
     def _do(self, action: str, on: str, verb: Verb, errand: Errand) -> None:
-        fields = {"action": action, "on": masked(on)}
+        fields: dict[str, Any] = {"action": action, "on": masked(on)}
         try:
             errand.told = verb()
             log("operations.done", **fields, told=masked(errand.told))
