@@ -21,10 +21,11 @@ README = REPOSITORY / "README.md"
 OTHER_LANGUAGES = {"text", "toml", "json", "csv", "yaml", "ini", "mermaid", "promql", "nginx", "dockerfile"}
 # Pages whose commands are run, on the session's stack and in their order.
 RUN = ("limits.md", "batches.md", "run-book.md")
-STAY = {"up", "demo", "simulate", "top", "openapi"}  # they go on until Ctrl-C, or are processes of their own
+# They go on until Ctrl-C, are processes of their own, or wait for all workers; each has tests elsewhere.
+STAY = {"up", "demo", "simulate", "top", "openapi", "doctor"}
 NOT_HERE = "--notify-url"  # the session's stack has no secret that signs what is told
 MAY_END_WITH_1 = ("watch", "run")  # where jobs failed
-ONCE = ("doctor", "recover", "status", "accounts", "batches", "collecting")  # of a page: they change nothing
+ONCE = ("recover", "status", "accounts", "batches", "collecting")  # of a page: they change nothing
 PYTHON_PAGES = [page for page in PAGES if any(block.language == "python" for block in blocks(page))]
 
 
