@@ -79,7 +79,7 @@ class JsonParameters(Parameters):
 
 class WebhookJson(Provider):
     name = "webhook_json"
-    docs_url = "CONTRIBUTING.md#an-api-without-code"
+    docs_url = "docs/providers.md#an-api-without-code"
     base_url = ""  # each account names its own
     schema = JsonParameters
     prompt_parameter = "prompt"
