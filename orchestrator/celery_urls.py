@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
@@ -92,8 +91,7 @@ def redis_tls(tls: Tls | None) -> dict[str, Any] | None:
     """As redis-py takes it, but for the word that TLS is on."""
     if tls is None:
         return None
-    verification = ssl.CERT_REQUIRED if tls.verified else ssl.CERT_NONE
-    return {**tls.files, "ssl_cert_reqs": verification, "ssl_check_hostname": tls.verified}
+    return {**tls.files, "ssl_cert_reqs": _verification(tls), "ssl_check_hostname": tls.verified}
 
 
 def sentinel_options(place: RedisPlace) -> dict[str, Any]:
@@ -142,7 +140,12 @@ def _amqp(url: str) -> tuple[str, dict[str, Any] | None]:
         return plain, None
     tls = tls_of(options)
     files = {name.removeprefix("ssl_"): path for name, path in tls.files.items()}
-    verification = ssl.CERT_REQUIRED if tls.verified else ssl.CERT_NONE
     if port is None:
         plain = urlunsplit(("amqp", f"{parts.netloc}:5671", parts.path, "", ""))
-    return plain, {**files, "cert_reqs": verification, "server_hostname": host}
+    return plain, {**files, "cert_reqs": _verification(tls), "server_hostname": host}
+
+
+def _verification(tls: Tls) -> Any:
+    import ssl  # not with the settings: gunicorn's master, which reads them, must import nothing of sockets
+
+    return ssl.CERT_REQUIRED if tls.verified else ssl.CERT_NONE

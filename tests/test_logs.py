@@ -28,11 +28,12 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[StringIO]:
     logger, text = logging.getLogger("orchestrator"), StringIO()
     handler = logging.StreamHandler(text)
     dress([handler])
-    before, logger.level = logger.level, logging.INFO
+    before = logger.level
+    logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     yield text
     logger.removeHandler(handler)
-    logger.level = before
+    logger.setLevel(before)
 
 
 def lines(text: StringIO) -> list[dict[str, Any]]:
