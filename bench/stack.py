@@ -14,8 +14,8 @@ import requests
 
 from bench.usage import Usage, usage_of
 from orchestrator import Orchestrator
+from orchestrator.environment import environment, take_environment
 from orchestrator.local.stack import Stack, StackOptions
-from orchestrator.settings import environment, take_environment
 from orchestrator.simulator.options import Seconds
 
 FRAMES = "useapi_frames"

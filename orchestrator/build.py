@@ -9,8 +9,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.accounts_file import ProviderFacts
 from orchestrator.artifacts import Artifacts
 from orchestrator.broker import Broker, make_app
+from orchestrator.environment import wants_traces
 from orchestrator.events import about, warn
 from orchestrator.exchange import Exchange
 from orchestrator.flow import Flow
@@ -20,7 +22,7 @@ from orchestrator.notices import NotifyRules
 from orchestrator.notifier import Notifier
 from orchestrator.observer import NOBODY, Observer
 from orchestrator.providers import registry
-from orchestrator.settings import ProviderFacts, Settings, wants_traces
+from orchestrator.settings import Settings
 from orchestrator.signatures import webhook_keys
 from orchestrator.store import Store
 from orchestrator.upstream import Upstream

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from orchestrator.environment import logs_are_json
 from orchestrator.events import what_about
-from orchestrator.settings import logs_are_json
 
 TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 # What hides a secret: texts without any of its words, which are quicker to look for, hold none.

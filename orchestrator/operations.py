@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestrator.accounts_file import ACCOUNT_NUMBERS, number_fault
 from orchestrator.errors import Invalid, NotFound
 from orchestrator.events import log
 from orchestrator.models import Job, State
 from orchestrator.retry import UNTIL_RESUMED
 from orchestrator.schemas import JobOptions, check
-from orchestrator.settings import ACCOUNT_NUMBERS, number_fault
 
 if TYPE_CHECKING:
     from orchestrator.broker import Broker

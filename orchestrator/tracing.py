@@ -27,12 +27,12 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from orchestrator.artifacts import Artifacts
 from orchestrator.broker import SUBMIT, TRACE, Broker
+from orchestrator.environment import environment
 from orchestrator.errors import OrchestratorError, StoreUnavailable
 from orchestrator.events import about, warn
 from orchestrator.flow import Flow
 from orchestrator.models import Answer, Artifact, Message, NewJob, Notice, Outcome, Reply, Request
 from orchestrator.notifier import Notifier
-from orchestrator.settings import environment
 from orchestrator.signatures import Reference
 from orchestrator.store import Store
 from orchestrator.upstream import Upstream

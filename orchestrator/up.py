@@ -9,9 +9,10 @@ from pathlib import Path
 from rich.console import Console
 
 from orchestrator.build import read_settings
+from orchestrator.environment import environment, take_environment
 from orchestrator.errors import ConfigurationError
 from orchestrator.local.stack import Stack, StackOptions
-from orchestrator.settings import Settings, environment, take_environment
+from orchestrator.settings import Settings
 
 Ports = tuple[int, int, int, int]  # of the receiver, the API, Flower and the operations page
 LOOK_SECONDS = 1.0

@@ -13,7 +13,7 @@ from typing import Any
 
 import requests
 
-from orchestrator.settings import environment
+from orchestrator.environment import environment
 from tests.stack_kit import REPOSITORY, eventually
 
 PROJECT = "orchestrator-check"

@@ -15,7 +15,7 @@ import yaml
 
 from orchestrator.broker import QUEUES
 from orchestrator.demo.script import frames_jobs
-from orchestrator.settings import IN_FILE, SECRETS
+from orchestrator.environment import IN_FILE, SECRETS
 from tests.stack_kit import REPOSITORY
 
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())

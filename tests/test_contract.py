@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator import errors
+from orchestrator.accounts_file import ACCOUNT_NUMBERS
 from orchestrator.errors import Invalid, Malformed, ProviderError, Uncertain, Unsupported, describe
 from orchestrator.models import (
     Account,
@@ -30,7 +31,6 @@ from orchestrator.models import (
 from orchestrator.provider import Provider
 from orchestrator.providers import registry
 from orchestrator.schemas import ASPECT_RATIOS, check
-from orchestrator.settings import ACCOUNT_NUMBERS
 
 REPOSITORY = Path(__file__).parent.parent
 TOKEN = "a-token-that-must-never-show"

@@ -10,9 +10,9 @@ from os import environ
 import pytest
 from click.testing import CliRunner
 
+from orchestrator.accounts_file import ACCOUNT_NUMBERS, ACCOUNT_TEXTS
 from orchestrator.build import registry
 from orchestrator.cli import main
-from orchestrator.settings import ACCOUNT_NUMBERS, ACCOUNT_TEXTS
 from tests.api_kit import serving
 from tests.docs_kit import DOCS, PAGES, REPOSITORY, SHELLS, anchors, blocks, commands, fault, links
 from tests.stack_kit import eventually

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.accounts_file import ProviderFacts
+from orchestrator.environment import SECRETS, environment, take_environment
 from orchestrator.errors import ConfigurationError
-from orchestrator.settings import SECRETS, ProviderFacts, Settings, environment, take_environment
+from orchestrator.settings import Settings
 
 KEY = "0123456789abcdef0123456789abcdef"
 URL = "redis://:a-password-that-must-never-show@redis:6379/0"

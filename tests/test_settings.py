@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.accounts_file import ProviderFacts
+from orchestrator.environment import environment
 from orchestrator.errors import ConfigurationError
 from orchestrator.models import Retention
 from orchestrator.providers import registry
-from orchestrator.settings import ProviderFacts, Settings, environment
+from orchestrator.settings import Settings
 from orchestrator.signatures import Reference, read_reference, sign_reference, webhook_keys
 
 BASE_URL = "https://api.useapi.net/v1/runwayml"

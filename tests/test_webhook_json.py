@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from orchestrator import errors
+from orchestrator.accounts_file import ProviderFacts
 from orchestrator.errors import ConfigurationError, Invalid, Malformed, Uncertain, Unsupported
 from orchestrator.json_shapes import filled, find, texts
 from orchestrator.models import Account, Failed, Pending, Reply, Report, Secret, Submission, Succeeded
 from orchestrator.providers import registry
 from orchestrator.providers.webhook_json import JsonParameters
 from orchestrator.schemas import check
-from orchestrator.settings import ProviderFacts, Settings
+from orchestrator.settings import Settings
 
 GENERIC = registry()["webhook_json"]
 TOKEN = "a-token-that-must-never-show"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.settings import environment
+from orchestrator.environment import environment
 from webhooks import draining
 from webhooks.metrics import on_exit as on_exit
 from webhooks.metrics import on_starting as on_starting

@@ -21,11 +21,12 @@ from kombu.transport.redis import Transport
 from orchestrator.broker import QUEUES
 from orchestrator.build import Built
 from orchestrator.celery_urls import speaks_redis
+from orchestrator.environment import environment, logs_are_json
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.events import log
 from orchestrator.logs import dress, set_up
 from orchestrator.metrics.place import prepare_folder, remove_folder
-from orchestrator.settings import environment, logs_are_json, metrics_address
+from orchestrator.settings import metrics_address
 from orchestrator.start import PATIENCE_SECONDS, started
 
 # One line per task is ours to write; Celery's own would come three times for each job.

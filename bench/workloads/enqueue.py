@@ -19,8 +19,8 @@ from bench.report import Report
 from bench.stack import NOT_THE_CALLERS, REPOSITORY, Place, Setup
 from bench.usage import CLIENT, Usage
 from bench.workload import jobs_option, workload
+from orchestrator.environment import environment
 from orchestrator.local.valkey import EmbeddedServer
-from orchestrator.settings import environment
 
 ACCOUNTS = Setup(10, 1, "1")
 

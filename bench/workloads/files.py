@@ -19,7 +19,7 @@ from bench.report import Report
 from bench.stack import FRAMES, REPOSITORY, Place, Setup, started
 from bench.usage import spent
 from bench.workload import jobs_option, seconds_option, workload
-from orchestrator.settings import environment
+from orchestrator.environment import environment
 
 COMMAND = (sys.executable, "-c", "from orchestrator.cli import main; main()", "run")
 LOOK_SECONDS = 0.05

@@ -16,7 +16,7 @@ from bench.report import Report
 from bench.stack import FRAMES, REPOSITORY, Place, Running, Setup, started
 from bench.usage import Usage, spent
 from bench.workload import jobs_option, workload
-from orchestrator.settings import environment
+from orchestrator.environment import environment
 
 FOR_EVER = "1000000"
 DAY = 86_400

@@ -18,11 +18,11 @@ from rich.text import Text
 from orchestrator.client import Orchestrator
 from orchestrator.demo.accounts import FRAMES_ACCOUNTS, FRAMES_SLOTS, accounts_file
 from orchestrator.demo.script import Scripted, frames_jobs, mixed_jobs
+from orchestrator.environment import environment, take_environment
 from orchestrator.local.stack import Stack, StackOptions
 from orchestrator.models import Job
 from orchestrator.report.figures import Figures
 from orchestrator.report.write import Wanted, write_report
-from orchestrator.settings import environment, take_environment
 
 BATCH = "demo"
 PROVIDER = "useapi_frames"

@@ -13,8 +13,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from orchestrator.environment import environment, take_environment
 from orchestrator.events import LOGGER, log
-from orchestrator.settings import environment, take_environment
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 PREFIX = "orchestrator-metrics-"

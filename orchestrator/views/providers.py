@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.table import Table
 
+from orchestrator.accounts_file import ACCOUNT_NUMBERS
 from orchestrator.provider import Provider
 from orchestrator.providers import registry
-from orchestrator.settings import ACCOUNT_NUMBERS
 from orchestrator.views.printing import console, print_json
 
 

@@ -12,10 +12,10 @@ import requests
 from rich.console import Console
 
 from orchestrator import Orchestrator
+from orchestrator.environment import environment, take_environment
 from orchestrator.errors import StoreUnavailable
 from orchestrator.local.stack import Stack, StackOptions
 from orchestrator.models import Secret
-from orchestrator.settings import environment, take_environment
 from tests.chaos.accounting import account_for
 from tests.chaos.evidence import Evidence, due_jobs, read
 from tests.chaos.mischief import Mischief

@@ -6,9 +6,9 @@ from typing import Any
 
 from flask import Blueprint, Response, abort, render_template, request, url_for
 
+from orchestrator.accounts_file import ACCOUNT_NUMBERS
 from orchestrator.errors import NotFound
 from orchestrator.operations import LIMITS
-from orchestrator.settings import ACCOUNT_NUMBERS
 from orchestrator.views.accounts import Row, account_rows, rest_of, slots_of
 from orchestrator.views.printing import counted
 from webhooks.operations.errands import act, orchestrator

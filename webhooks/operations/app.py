@@ -9,9 +9,9 @@ from flask import Flask, request
 
 from orchestrator.build import Built
 from orchestrator.client import Orchestrator
+from orchestrator.environment import environment
 from orchestrator.logins import VARIABLE, logins
 from orchestrator.models import State
-from orchestrator.settings import environment
 from webhooks.hardened import harden
 from webhooks.headers import HEADERS
 from webhooks.health import health

@@ -18,11 +18,11 @@ from tornado.ioloop import IOLoop
 
 from orchestrator import rows
 from orchestrator.broker import GENERATE
+from orchestrator.environment import environment
 from orchestrator.errors import ConfigurationError
 from orchestrator.local.errors import LocalError
 from orchestrator.local.files import private_folder
 from orchestrator.logins import VARIABLE, logins
-from orchestrator.settings import environment
 from workers.dashboard.redaction import Redaction
 from workers.dashboard.refresh import Refresh
 from workers.dashboard.secrets import secrets_of
