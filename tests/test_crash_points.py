@@ -51,7 +51,7 @@ COMMANDS = Commands(
         "--without-mingle",
         "--without-gossip",
     ),
-    ticker=(*CELERY, "beat", "--pidfile="),
+    ticker=(*CELERY, "beat", "--loglevel=INFO", "--pidfile="),
     receiver=(*Commands().receiver, "tests.crashing:receiver"),
 )
 NOT_ASKABLE = """

@@ -53,7 +53,8 @@ class Watchdog:
         pause = threading.Event()
         beat()
         while not pause.wait(LOOK_SECONDS):
-            state.maybe_shutdown()  # raises where the worker is ending, which ends this thread
+            if _is_ending():
+                return
             if self.look():
                 break
             if not self._silent:
@@ -71,6 +72,14 @@ class Watchdog:
         except Exception as error:  # whatever it is, it is no silence of the worker
             log("watchdog.unanswered", logging.DEBUG, error=type(error).__name__)
             return False
+
+
+def _is_ending() -> bool:
+    try:
+        state.maybe_shutdown()
+    except SystemExit:
+        return True
+    return False
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]

@@ -48,7 +48,7 @@ dashboardLogin: FLOWER_BASIC_AUTH
 {{- else if eq .role "collector" -}}
 {{- list "celery" "-A" "workers" "worker" "-E" "--loglevel=INFO" "--hostname=collector@%h" "--concurrency" $concurrency "--queues" "orchestrator.finish" "--prefetch-multiplier" "1" | toJson -}}
 {{- else if eq .role "ticker" -}}
-{{- list "celery" "-A" "workers" "beat" "--pidfile=" | toJson -}}
+{{- list "celery" "-A" "workers" "beat" "--loglevel=INFO" "--pidfile=" | toJson -}}
 {{- else if eq .role "receiver" -}}
 {{- list "gunicorn" "--config" "python:webhooks.gunicorn_conf" "--bind" "0.0.0.0:8000" | toJson -}}
 {{- else if eq .role "api" -}}
