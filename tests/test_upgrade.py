@@ -35,6 +35,8 @@ PREVIOUS = "f37a44a"  # 0.1.0
 FRAMES = "useapi_frames"
 OPENED = "attempt.opened"
 WORKER = (*CELERY, "worker", "--loglevel=INFO")
+# Of the release before, which does not say that it ticks, as a stack waits for.
+TICKER = ("sh", "-c", 'echo ticker.started; exec "$@"', "sh", *CELERY, "beat", "--pidfile=")
 ENQUEUE = """
 import json, sys
 import orchestrator
@@ -77,9 +79,7 @@ def release(cwd: Path, folder: Path, **options: Any) -> Iterator[Stack]:
             cwd=cwd,
             environ={**os.environ, **SECRETS},
             flower=False,
-            commands=Commands(
-                worker=(*CELERY, "worker", "--loglevel=INFO", "--hostname", f"{cwd.name}-{{host}}")
-            ),
+            commands=Commands(worker=(*WORKER, "--hostname", f"{cwd.name}-{{host}}"), ticker=TICKER),
             **options,
         ),
     )
