@@ -102,7 +102,7 @@ def _announce(stack: Stack, console: Console) -> None:
     if stack.simulator_url:
         console.print(f"Simulator: {stack.simulator_url}")
         console.print(f"In another terminal: export ORCHESTRATOR_ACCOUNTS={stack.options.accounts} "
-                      "SIMULATOR_TOKEN=any", soft_wrap=True)  # fmt: skip
+                      "SIMULATOR_TOKEN=simulated", soft_wrap=True)  # fmt: skip
     console.print(f"Logs:      {stack.folder / 'logs'}\nReady. Ctrl-C stops everything.", soft_wrap=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,16 @@ def test_scaled_roles_are_scaled_by_what_is_named(render, trigger):
     for role, made in scaled.items():
         assert {each["type"] for each in made["spec"]["triggers"]} == {trigger["trigger"]}
         assert "replicas" not in of_kind(manifests, "Deployment")[role]["spec"]  # KEDA's to say
+
+
+def test_what_scales_by_prometheus_asks_for_metrics_that_exist(render):
+    roles = {role: {"autoscaling": SCALED} for role in ("worker", "collector")}
+    manifests = render({"roles": roles, "autoscaling": {"trigger": "prometheus"}})
+    known = (REPOSITORY / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for made in of_kind(manifests, "ScaledObject").values():
+        (trigger,) = made["spec"]["triggers"]
+        named = re.findall(r"orchestrator_\w+", trigger["metadata"]["query"])
+        assert named and all(f"`{name}`" in known for name in named)
 
 
 def test_every_pod_is_confined_and_told_no_secret_but_by_file(render):

@@ -259,14 +259,13 @@ def test_folder_of_others_is_not_closed_to_them(tmp_path: Path) -> None:
 
 
 def test_programs_on_path_that_do_not_run_or_are_too_old_are_passed_over(tmp_path: Path) -> None:
-    texts = {"valkey-server": "exit 127", "redis-server": "echo Redis server v=6.0.16 sha=0"}
+    texts = {"valkey-server": "exit 127", "redis-server": "echo Redis server v=6.2.16 sha=0"}
     for name, text in texts.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
     assert find_binary(str(tmp_path)).path.parent != tmp_path
-    (tmp_path / "redis-server").write_text("#!/bin/sh\necho Redis server v=6.2.7 sha=0\n")
+    (tmp_path / "redis-server").write_text("#!/bin/sh\necho Redis server v=7.0.7 sha=0\n")
     assert find_binary(str(tmp_path)).path == tmp_path / "redis-server"
-    assert not find_binary(str(tmp_path)).knows_locks
 
 
 def test_machine_without_a_server_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from orchestrator.local.errors import ServerNotFound
 
 NAMES = ("valkey-server", "redis-server")
-OLDEST = (6, 2)
+OLDEST = (7, 0)  # the scripts need it, and so do the settings that lock debug and module commands
 VERSION_SECONDS = 5.0
 
 
@@ -23,11 +23,6 @@ class Binary:
 
     path: Path
     version: tuple[int, int]
-
-    @property
-    def knows_locks(self) -> bool:
-        """Whether it has the settings that lock its debug and module commands: from Redis 7.0 on."""
-        return self.version >= (7, 0)
 
 
 def find_binary(search_path: str | None = None) -> Binary:

@@ -131,7 +131,7 @@ class EmbeddedServer:
         assert self._lock is not None
         config = self.folder / "valkey.conf"
         text = CONFIG.format(port=self.port, password=self._password, folder=_quoted(str(self.folder)))
-        write_private(config, text + (LOCKS if binary.knows_locks else ""))
+        write_private(config, text + LOCKS)
         # Read from its standard input, the server does not know the file and cannot be told to rewrite it.
         command = Command(
             name=NAME,

@@ -70,7 +70,7 @@ startupProbe: { httpGet: { path: /healthz, port: http }, periodSeconds: 2, failu
 livenessProbe: { httpGet: { path: /healthz, port: http }, periodSeconds: 10, timeoutSeconds: 5 }
 readinessProbe: { httpGet: { path: /readyz, port: http }, periodSeconds: 3, timeoutSeconds: 5, failureThreshold: 2 }
 {{- else -}}
-{{- $asked := ternary (dict "httpGet" (dict "path" "/healthcheck" "port" "http")) (dict "tcpSocket" (dict "port" "http")) (eq .role "flower") -}}
+{{- $asked := ternary (dict "httpGet" (dict "path" "/healthcheck" "port" "http")) (dict "httpGet" (dict "path" "/healthz" "port" "http")) (eq .role "flower") -}}
 startupProbe: {{ merge (dict "periodSeconds" 2 "failureThreshold" 60) $asked | toJson }}
 livenessProbe: {{ merge (dict "periodSeconds" 10 "timeoutSeconds" 5) $asked | toJson }}
 readinessProbe: {{ merge (dict "periodSeconds" 5 "timeoutSeconds" 5) $asked | toJson }}
