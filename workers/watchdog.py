@@ -17,11 +17,11 @@ from celery.worker import state
 from orchestrator.broker import waiting_in
 from orchestrator.events import log
 from workers.heartbeat import beat
+from workers.wiring import built
 
 EXIT_CODE = 75  # EX_TEMPFAIL: start it again
 LOOK_SECONDS = 5.0
 LOOKS = 9  # above the 30 s for which Celery may wait between two tries to reconnect
-STOP_SECONDS = 20.0  # what runs may end for so long
 WHY = "messages wait, and none was brought to it: ending for a new start"
 
 
@@ -61,7 +61,7 @@ class Watchdog:
                 beat()
         log("worker.silent", logging.CRITICAL, why=WHY)
         state.should_stop = EXIT_CODE
-        pause.wait(STOP_SECONDS)
+        pause.wait(built().settings.stop_seconds)  # a POST on its way may be answered by then
         os._exit(EXIT_CODE)  # not even its loop runs
 
     def _waits(self) -> bool:
