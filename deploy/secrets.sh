@@ -15,6 +15,7 @@ secret() {
 }
 
 mkdir -p secrets/providers
+chmod 700 secrets
 chmod 755 secrets/providers
 secret redis_password "$(openssl rand -hex 32)"
 secret redis_url "redis://:$(cat secrets/redis_password)@redis:6379/0"

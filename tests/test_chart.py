@@ -77,8 +77,9 @@ def of_kind(manifests: list[dict[str, Any]], kind: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("values", [{}, EVERYTHING])
-def test_every_manifest_is_valid(render, values):
-    manifests = render(values)
+@pytest.mark.parametrize("metrics", [True, False])
+def test_every_manifest_is_valid(render, values, metrics):
+    manifests = render(values if metrics else {**values, "metrics": {"enabled": False}})
     for manifest in manifests:
         check(manifest)
     names = [(each["kind"], each["metadata"]["name"]) for each in manifests]
