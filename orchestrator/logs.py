@@ -45,8 +45,10 @@ class Redacting(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         line = record.getMessage()
         record.msg, record.args = redacted(line), ()
-        if record.exc_info and not record.exc_text:
-            record.exc_text = redacted(_plain.formatException(record.exc_info))
+        if record.exc_info:  # which the handler of another may have formatted already
+            record.exc_text = redacted(record.exc_text or _plain.formatException(record.exc_info))
+        if record.stack_info:
+            record.stack_info = redacted(record.stack_info)
         if record.msg != line and hasattr(record, "fields"):  # the line holds all that they do
             record.fields = {name: _redacted(value) for name, value in record.fields.items()}
         return True

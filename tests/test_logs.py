@@ -83,6 +83,19 @@ def test_an_exception_is_one_field(written: StringIO) -> None:
     assert "s3cret" not in written.getvalue() and "abc.def" not in written.getvalue()
 
 
+def test_a_traceback_that_another_has_formatted_is_redacted_too(written: StringIO) -> None:
+    logger = logging.getLogger("orchestrator")
+    logger.handlers.insert(0, theirs := logging.StreamHandler(StringIO()))
+    try:
+        raise ValueError(f"at https://user:s3cret@host/callbacks/{REFERENCE}?token=s3cret")
+    except ValueError:
+        log("poll.failed", logging.ERROR, exc_info=True)
+    finally:
+        logger.removeHandler(theirs)
+    assert "ValueError" in written.getvalue()
+    assert "s3cret" not in written.getvalue() and "abc.def" not in written.getvalue()
+
+
 @pytest.mark.parametrize("as_json", [True, False])
 @pytest.mark.parametrize(
     ("said", "hidden"),
