@@ -132,7 +132,16 @@ def test_facts_are_read_as_they_were_written_and_told_in_a_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "told", ["", "user", "user:2short", "a:b,user:2short", "user:long-enough-a,", ":only-a-password"]
+    "told",
+    [
+        "",
+        "user",
+        "user:2short",
+        "a:b,user:2short",
+        "user:long-enough-a,",
+        ":only-a-password",
+        "user:lång-enough-a",
+    ],
 )
 def test_a_login_that_will_not_do_is_refused_without_being_shown(
     told: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
@@ -180,6 +189,15 @@ def test_rows_are_kept_in_a_private_folder_or_nowhere(environment: dict[str, str
     (tmp_path / "new").chmod(0o755)
     with pytest.raises(SystemExit, match="FLOWER_DB"):
         kept_in(tmp_path / "new" / "rows")
+
+
+def test_what_a_worker_says_of_its_broker_holds_no_password() -> None:
+    from workers.dashboard.redaction import Redaction
+
+    broker = {"hostname": "one", "transport_options": {"sentinel_kwargs": {"password": "sesame-open"}}}
+    told = Redaction([]).stats({"broker": broker, "consumer": {"broker": broker}, "pool": {"threads": 32}})
+    assert "sesame-open" not in str(told)
+    assert told["pool"] == {"threads": 32} and told["consumer"]["broker"]["hostname"] == "one"
 
 
 # --- rows ----------------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ class _Metrics(Metrics):  # type: ignore[misc]
 
 
 class _Inspector(Inspector):  # type: ignore[misc]
-    """Workers' answers hold the arguments of tasks as they came."""
+    """Workers' answers hold the arguments of tasks as they came, and where their broker is."""
 
     def __init__(self, *args: Any, redaction: Redaction) -> None:
         super().__init__(*args)
@@ -109,6 +109,8 @@ class _Inspector(Inspector):  # type: ignore[misc]
     def _on_update(self, workername: str, method: str, response: Any) -> None:
         if method in self.task_inspect_methods:
             response = self._redaction.requests(response)
+        elif method == "stats":
+            response = self._redaction.stats(response)
         super()._on_update(workername, method, response)
 
 
@@ -141,7 +143,10 @@ def logins_of(options: Any) -> list[str]:
 def kept_in(file: Path) -> str:
     """Raises: SystemExit where others could change the file: it is a pickle, and is believed."""
     try:
-        return str(private_folder(file.parent) / file.name)
+        folder = private_folder(file.parent)
+        if folder.stat().st_uid != os.geteuid():
+            raise LocalError(f"{folder} belongs to somebody else")
+        return str(folder / file.name)
     except (LocalError, OSError) as error:
         raise SystemExit(
             f"Flower is not started: its rows cannot be kept in {file.parent}: {error}. "

@@ -67,6 +67,14 @@ class Redaction:
             }
         return [self.requests(each) for each in answer] if isinstance(answer, list) else answer
 
+    def stats(self, answer: Any) -> Any:
+        """What a worker answers about itself: its broker is told with all options, passwords among them."""
+        if not isinstance(answer, Mapping):
+            return answer
+        return {
+            name: self.deep(each) if name == "broker" else self.stats(each) for name, each in answer.items()
+        }
+
     def _words(self, value: Any) -> Any:
         return value if value is None else self.text(value if isinstance(value, str) else repr(value))
 
