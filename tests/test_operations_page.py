@@ -219,6 +219,8 @@ def test_a_batch_is_steered(visitor, orchestrator, name):
     found = standing(name)
     assert (found.max_failures, found.max_failure_share, found.max_spend) == (5, 0.5, 42)
     assert "must be above 0" in visitor.do(f"{path}/limit", max_failure_share="7", max_spend="42")
+    shown = {"max_spend": "100", "was_max_spend": "100"}  # by a page from before the cap was lowered
+    assert "a cost of 42" in visitor.do(f"{path}/limit", max_failures="6", was_max_failures="5", **shown)
     assert "weight 3" in visitor.do(f"{path}/weigh", weight="3")
     assert orchestrator.flow.store.lanes.weights()[name] == 3
     assert f"{name} has weight 2" in visitor.do("/lanes/weigh", kind="batch", name=name, weight="2")

@@ -140,12 +140,20 @@ def limit(name: str) -> Response:
     numbers, client = Numbers(request.form), orchestrator()
     found = _standing(name)
 
+    def is_changed(field: str) -> bool:
+        """By this person: what another set since the page was shown, stays."""
+        return request.form.get(field, "") != request.form.get(f"was_{field}", "")
+
+    new_most, new_share, new_cap = map(is_changed, ("max_failures", "max_failure_share", "max_spend"))
+
     def verb() -> str:
-        most, share = numbers.whole("max_failures"), numbers.any("max_failure_share")
-        cap = numbers.any("max_spend")
-        client.batches.limit(name, most, share)
-        if cap != (found.max_spend or None):
+        most = numbers.whole("max_failures") if new_most else found.max_failures or None
+        share = numbers.any("max_failure_share") if new_share else found.max_failure_share or None
+        cap = numbers.any("max_spend") if new_cap else found.max_spend or None
+        if new_cap:
             client.operations.cap(name, cap)
+        if new_most or new_share:
+            client.batches.limit(name, most, share)
         told = [f"{most} failures"] if most else []
         told += [f"a share of {share:g} that failed"] if share else []
         told += [f"a cost of {cap:g}"] if cap else []

@@ -19,6 +19,7 @@ TOLD_CHARACTERS = 600  # a cookie holds it until it is shown
 GOES_ON = "This takes a while and goes on by itself; look again later."
 AT_IT_ALREADY = "That is under way already."
 
+Asked = tuple[str, frozenset[tuple[str, str]]]
 Verb = Callable[[], str]  # does it, and says in a sentence what it did
 
 
@@ -33,21 +34,21 @@ class Errands:
     """Those of this process. The verbs are safe to call twice, so that a killed one is simply told again."""
 
     def __init__(self) -> None:
-        self._running: dict[tuple[str, str], Errand] = {}
+        self._running: dict[Asked, Errand] = {}
 
-    def run(self, action: str, on: str, verb: Verb) -> str:
+    def run(self, asked: Asked, action: str, on: str, verb: Verb) -> str:
         """What it did, or that it goes on. Raises: OrchestratorError, where it fails soon."""
-        if (action, on) in self._running:
+        if asked in self._running:
             return AT_IT_ALREADY
-        errand = self._running[action, on] = Errand()
-        told = (action, on, verb, errand)
+        errand = self._running[asked] = Errand()
+        told = (asked, action, on, verb, errand)
         threading.Thread(target=self._do, args=told, name="errand", daemon=True).start()
         errand.done.wait(PATIENCE_SECONDS)
         if errand.trouble:
             raise errand.trouble
         return errand.told or GOES_ON
 
-    def _do(self, action: str, on: str, verb: Verb, errand: Errand) -> None:
+    def _do(self, asked: Asked, action: str, on: str, verb: Verb, errand: Errand) -> None:
         fields: dict[str, Any] = {"action": action, "on": masked(on)}
         try:
             errand.told = verb()
@@ -59,7 +60,7 @@ class Errands:
             errand.trouble = OrchestratorError("that failed by a fault of ours, which is in the log")
             log("operations.failed", logging.ERROR, exc_info=True, **fields)
         finally:
-            del self._running[action, on]
+            del self._running[asked]
             errand.done.set()
 
 
@@ -75,12 +76,20 @@ def act(action: str, on: str, verb: Verb, then: str) -> Response:
     """
     log("operations.asked", by=g.user, action=action, on=masked(on))
     try:
-        flash(masked(current_app.extensions["errands"].run(action, on, verb), TOLD_CHARACTERS), "done")
+        flash(
+            masked(current_app.extensions["errands"].run(_asked(), action, on, verb), TOLD_CHARACTERS), "done"
+        )
     except StoreUnavailable:
         raise
     except OrchestratorError as error:
         flash(masked(str(error), TOLD_CHARACTERS), "refused")
     return lead_to(then)
+
+
+def _asked() -> Asked:
+    """What makes one request the same as another: where it goes, and all that its form says."""
+    form = request.form.items(multi=True)
+    return request.path, frozenset((name, text) for name, text in form if name not in ("token", "sure"))
 
 
 def lead_to(url: str) -> Response:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 from flask import request, url_for
 
@@ -44,10 +45,10 @@ def first_place() -> int:
 
 def here(**changes: Any) -> str:
     """The address of this page with other arguments; None leaves one out."""
-    told = {**request.args.to_dict(), **(request.view_args or {}), **changes}
-    return url_for(
-        str(request.endpoint), **{name: value for name, value in told.items() if value is not None}
-    )
+    told = {**request.args.to_dict(), **changes}
+    query = urlencode({name: value for name, value in told.items() if value is not None})
+    page = url_for(str(request.endpoint), **(request.view_args or {}))
+    return f"{page}?{query}" if query else page
 
 
 def page_of(rows: Sequence[Row], first: int, total: int | None = None, size: int = ROWS) -> Page:

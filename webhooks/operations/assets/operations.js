@@ -51,7 +51,10 @@ document.addEventListener("submit", (event) => {
   const form = event.target;
   if (!form.matches("[data-asks]")) return;
   event.preventDefault();
-  ask(form, event.submitter).catch(() => form.requestSubmit ? HTMLFormElement.prototype.submit.call(form) : form.submit());
+  ask(form, event.submitter).catch(() => {
+    if (event.submitter) form.action = event.submitter.formAction;
+    HTMLFormElement.prototype.submit.call(form);
+  });
 });
 
 document.addEventListener("change", (event) => {
