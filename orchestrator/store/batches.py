@@ -31,9 +31,13 @@ class Standing:
     cost: float  # at most, so far
 
     @property
+    def left(self) -> int:
+        """Jobs that are not over."""
+        return self.counts["total"] - sum(self.counts[state.value] for state in State if state.ended)
+
+    @property
     def is_over(self) -> bool:
-        ended = sum(self.counts[state.value] for state in State if state.ended)
-        return not self.is_filled and ended >= self.counts["total"]
+        return not self.is_filled and self.left <= 0
 
 
 @dataclass(frozen=True)

@@ -111,11 +111,10 @@ def resume(name: str) -> Response:
 @batches.post("/<path:name>/cancel")
 def cancel(name: str) -> Response | str:
     found, verbs = _standing(name), orchestrator().batches
-    left = found.counts["total"] - sum(found.counts[state.value] for state in State if state.ended)
     if not is_sure():
         question = (
-            f"Cancel the {counted(left, 'job')} of batch {name} that are not over, at the provider too where "
-            "it can? Pictures that are being collected are paid for, and still kept."
+            f"Cancel the {counted(found.left, 'job')} of batch {name} that are not over, at the provider too "
+            "where it can? Pictures that are being collected are paid for, and still kept."
         )
         return ask(question, "Cancel the batch", _page(name))
     verb: Callable[[], str] = lambda: f"{counted(verbs.cancel(name), 'job')} of batch {name} cancelled"  # noqa: E731
