@@ -17,12 +17,13 @@ from kombu.entity import Queue
 from kombu.exceptions import ChannelError, OperationalError
 from kombu.utils.json import dumps
 
-from orchestrator import rows
+from orchestrator import redis_queues, rows
 from orchestrator.celery_urls import CONNECT_SECONDS, WAIT_SECONDS, broker_conf, results_conf
 from orchestrator.errors import StoreUnavailable
 from orchestrator.events import log, warn
 from orchestrator.models import CLAIM_PUSH_SECONDS, RETENTION, Message
 from orchestrator.observer import NOBODY, Observer
+from orchestrator.redis_queues import Sent
 
 GENERATE = "orchestrator.generate"
 TICK = "orchestrator.tick"
@@ -39,6 +40,7 @@ QUEUE_ARGUMENTS = {"x-queue-type": "classic"}
 PHASE, ATTEMPT, TRACE = "job_phase", "job_attempt", "job_trace"  # message headers
 SUBMIT, FINISH, REFUSED = "submit", "finish", "refused"
 REASON = "job_reason"  # header of a refused job
+QUEUE_OF = {SUBMIT: SUBMIT_QUEUE, FINISH: FINISH_QUEUE, REFUSED: FINISH_QUEUE}
 SHOWN_AS = {SUBMIT: rows.SUBMITTING, FINISH: rows.FINISHING, REFUSED: rows.REFUSED}
 
 TICK_SECONDS = 1.0
@@ -79,6 +81,7 @@ def make_app(broker_url: str, result_url: str, result_seconds: int = RETENTION.e
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_enable_prefetch_count_reduction=False,  # after a reconnect it would take less than it can do
         worker_send_task_events=True,
+        worker_consumer="workers.consuming:TellingConsumer",
         worker_hijack_root_logger=False,
         # The default scheduler keeps a file, which a killed ticker may leave unreadable for the next.
         beat_scheduler="celery.beat:Scheduler",
@@ -101,14 +104,16 @@ class Broker:
         self._observer = observer
 
     def submit(self, messages: Sequence[Message]) -> None:
-        """Ask a worker to submit these granted attempts."""
-        for message in messages:
-            self._send(message, SUBMIT, SUBMIT_QUEUE)
+        """Ask workers to submit these granted attempts."""
+        self.go_on(submits=messages)
 
     def finish(self, messages: Sequence[Message]) -> None:
-        """Ask a worker to finish these jobs as the tasks they are."""
-        for message in messages:
-            self._send(message, FINISH, FINISH_QUEUE)
+        """Ask workers to finish these jobs as the tasks they are."""
+        self.go_on(finishes=messages)
+
+    def go_on(self, submits: Sequence[Message] = (), finishes: Sequence[Message] = ()) -> None:
+        """Ask workers for both, in one go."""
+        self._send([*((each, SUBMIT) for each in submits), *((each, FINISH) for each in finishes)])
 
     def revoke(self, job_ids: Sequence[str]) -> None:
         """Let these be revoked for Celery. Of none of them was a message ever sent, or is a link known.
@@ -117,6 +122,26 @@ class Broker:
         """
         if job_ids:
             self._at_results(lambda: self._store_revoked(job_ids))
+
+    def show_started(self, job_id: str, hostname: str) -> None:
+        """Let Celery say STARTED, unless it says more already: an end is never overwritten. Safe to call twice."""
+        backend = self.app.backend
+        key = backend.get_key_for_task(job_id)
+        text = self._meta(job_id, {"hostname": hostname}, states.STARTED)
+
+        def store() -> None:
+            with backend.client.pipeline(transaction=False) as pipeline:
+                pipeline.set(key, text, ex=backend.expires, nx=True)
+                pipeline.publish(key, text)
+                pipeline.execute()
+
+        self._at_results(store)
+
+    def _meta(self, job_id: str, result: Any, state: str) -> str:
+        """What Celery keeps of a task."""
+        backend = self.app.backend
+        meta = backend._get_result_meta(result, state, None, None)
+        return str(backend.encode({**meta, "task_id": job_id}))
 
     def forget(self, job_ids: Sequence[str]) -> None:
         """Delete the results of these tasks. Safe to call twice."""
@@ -130,9 +155,7 @@ class Broker:
         with backend.client.pipeline(transaction=False) as pipeline:
             for job_id in job_ids:
                 error = TaskRevokedError(f"job {job_id} was cancelled")
-                result = backend.encode_result(error, states.REVOKED)
-                meta = backend._get_result_meta(result, states.REVOKED, None, None)
-                text = backend.encode({**meta, "task_id": job_id})
+                text = self._meta(job_id, backend.encode_result(error, states.REVOKED), states.REVOKED)
                 key = backend.get_key_for_task(job_id)
                 pipeline.set(key, text, ex=backend.expires)
                 pipeline.publish(key, text)
@@ -146,7 +169,7 @@ class Broker:
 
     def refuse(self, message: Message, reason: str) -> None:
         """Let a task that could not become a job fail as itself, for its links and chords to see."""
-        self._send(message, REFUSED, FINISH_QUEUE, {REASON: reason})
+        self._send([(message, REFUSED)], {REASON: reason})
 
     def poll(self, attempts: Sequence[tuple[str, float]], until: float) -> None:
         """Ask a worker to ask the providers how these attempts are doing, each at its moment.
@@ -185,18 +208,33 @@ class Broker:
         except OperationalError as error:
             self._postponed(task, error)
 
-    def _send(self, message: Message, phase: str, queue: str, more: Mapping[str, Any] | None = None) -> None:
-        headers = {**(message.options.get("headers") or {}), PHASE: phase, ATTEMPT: message.attempt}
-        headers |= more or {}
+    def _send(self, asked: Sequence[tuple[Message, str]], more: Mapping[str, Any] | None = None) -> None:
+        made = [each for message, phase in asked if (each := self._made(message, phase, more))]
+        if not made:
+            return
         try:
-            task = self._task(message, SHOWN_AS[phase])
             with self.app.producer_or_acquire() as producer:
-                self.app.amqp.send_task_message(producer, GENERATE, task, queue=queue, headers=headers)
+                self._publish(producer, made)
         except OperationalError as error:
-            self._postponed(phase, error)
+            for each in made:
+                self._postponed(each.headers[PHASE], error)
+
+    def _publish(self, producer: Any, made: Sequence[Sent]) -> None:
+        if redis_queues.takes(producer):
+            return redis_queues.push(producer, made)
+        for each in made:
+            self.app.amqp.send_task_message(
+                producer, GENERATE, each.task, queue=each.queue, headers=each.headers
+            )
+
+    def _made(self, message: Message, phase: str, more: Mapping[str, Any] | None) -> Sent | None:
+        headers = {**(message.options.get("headers") or {}), PHASE: phase, ATTEMPT: message.attempt}
+        try:
+            return Sent(QUEUE_OF[phase], self._task(message, SHOWN_AS[phase]), headers | (more or {}))
         except Exception:  # one message that cannot be made must not hold up the others
             self._observer.not_published(phase)
             log("publish.failed", logging.ERROR, exc_info=True, job=message.job_id, phase=phase)
+            return None
 
     def _postponed(self, what: str, error: Exception) -> None:
         # The due list sends it again; the error's text may hold the broker's URL.

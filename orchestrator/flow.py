@@ -307,8 +307,7 @@ class Flow:
         while True:
             now = self.clock()
             claimed, grants = self.store.claim(now, horizon_seconds)
-            self.broker.submit([*claimed.submits, *grants])
-            self.broker.finish(claimed.finishes)
+            self.broker.go_on([*claimed.submits, *grants], claimed.finishes)
             for first in range(0, len(claimed.looks), POLLS_PER_MESSAGE):
                 self.broker.poll(claimed.looks[first : first + POLLS_PER_MESSAGE], now + horizon_seconds)
             for host, senders in claimed.hosts:
@@ -354,9 +353,7 @@ class Flow:
             error=error.get("kind"),
             again_in=round(told["again_at"] - now, 1) if told.get("again_at") else None,
         )
-        self.broker.submit(settled.grants)
-        if settled.finish:
-            self.broker.finish([settled.finish])
+        self.broker.go_on(settled.grants, [settled.finish] if settled.finish else [])
         return settled.word
 
 

@@ -33,6 +33,7 @@ from orchestrator.events import about, warn
 from orchestrator.flow import Flow
 from orchestrator.models import Answer, Artifact, Message, NewJob, Notice, Outcome, Reply, Request
 from orchestrator.notifier import Notifier
+from orchestrator.redis_queues import Sent
 from orchestrator.signatures import Reference
 from orchestrator.store import Store
 from orchestrator.upstream import Upstream
@@ -252,10 +253,10 @@ class TracedFlow(Flow):
 
 
 class TracedBroker(Broker):
-    def _send(self, message: Message, phase: str, queue: str, more: Mapping[str, Any] | None = None) -> None:
+    def _made(self, message: Message, phase: str, more: Mapping[str, Any] | None) -> Sent | None:
         carried = _carried(message.options) if phase == SUBMIT else None
         with _stage("grant", carried, SpanKind.PRODUCER, job=message.job_id, attempt=_attempt(message)):
-            super()._send(message, phase, queue, more)
+            return super()._made(message, phase, more)
 
 
 class TracedUpstream(Upstream):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from celery import Celery, Task, states
+from celery.app.trace import trace_ok_t
 from celery.exceptions import Ignore
 from celery.result import AsyncResult
 from celery.signals import task_revoked
@@ -51,6 +52,15 @@ app: Celery = built().flow.broker.app
 flow: Flow = built().flow
 
 
+class _Left:
+    """What a tracer gives that left the task as it is, as if by Celery's `Ignore`."""
+
+    exception = Ignore()
+
+
+LEFT = _Left()
+
+
 class _Shown:
     """What the task returns: kombu stores it by `__json__`, Celery's events show it by `repr`."""
 
@@ -89,6 +99,7 @@ class Generate(Task):  # type: ignore[misc]
     typing = False
     throws = (JobFailed, JobCancelled, OrchestratorError)
     acks_late = True
+    _celerys: Callable[..., Any] | None = None
     # A prefork child that dies is no end of the task: Celery's Request.on_failure would store a failure.
     reject_on_worker_lost = True
 
@@ -123,45 +134,50 @@ class Generate(Task):  # type: ignore[misc]
             parent.add_trail(result)
         return result
 
+    @property
+    def __trace__(self) -> Callable[..., Any] | None:
+        return self._trace if self._celerys else None
+
+    @__trace__.setter
+    def __trace__(self, celerys: Callable[..., Any] | None) -> None:
+        self._celerys = celerys
+
+    def _trace(self, task_id: str, args: Any, kwargs: Any, request: Mapping[str, Any]) -> Any:
+        """Celery's tracer is for what may end the task: its way to leave one costs more than a submit."""
+        if request.get(PHASE) != SUBMIT:
+            return self._celerys(task_id, args, kwargs, request)
+        self._submit(task_id, request, *args[:2])
+        return trace_ok_t(LEFT, info=True, runtime=0.0, retstr=None)
+
     def run(self, *args: Any, **kwargs: Any) -> Any:
         request = self.request
         phase = request.get(PHASE)
-        if phase in (SUBMIT, FINISH):
-            return self._phase(phase, args)
+        if phase == FINISH:
+            return self._finish()
         if phase == REFUSED:
             raise JobFailed(request.get(REASON))
         options = {**request.as_execution_options(), "ignore_result": request.ignore_result or None}
         self._record(request.id, args, kwargs, options, capped=False)
         raise Ignore("recorded")
 
-    def _phase(self, phase: str, args: Sequence[Any]) -> Any:
-        """A phase of a recorded job. Only its own end may end the task; the due list sees to all else."""
-        with self._moment(phase):
-            try:
-                if phase == FINISH:
-                    return self._finish()
-                self._submit(*args[:2])
-            except (Ignore, JobFailed):
-                raise
-            except Exception as error:
-                unforeseen = not isinstance(error, StoreUnavailable)
-                warn("phase.postponed", job=self.request.id, phase=phase, exc_info=unforeseen)
-            raise Ignore(phase)
+    def _submit(
+        self, job_id: str, request: Mapping[str, Any], provider: str, parameters: Mapping[str, Any]
+    ) -> None:
+        number = request[ATTEMPT]
 
-    def _moment(self, name: str) -> AbstractContextManager[None]:
-        job_id, number = self.request.id, self.request.get(ATTEMPT)
-        attempt = {"attempt": attempt_id(job_id, number)} if number else {}
-        return built().parts.moment(name, self.request.get(TRACE), job=job_id, **attempt)
+        def show() -> None:
+            if number == 1 and not request.get("ignore_result"):
+                flow.broker.show_started(job_id, request["hostname"])
 
-    def _submit(self, provider: str, parameters: Mapping[str, Any]) -> None:
-        flow.submit(provider, self.request.id, self.request.get(ATTEMPT), parameters, on_open=self._started)
+        with _within(SUBMIT, job_id, request), _postponing(job_id, SUBMIT):
+            flow.submit(provider, job_id, number, parameters, on_open=show)
 
     def after_return(
         self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
     ) -> None:
         if self.request.get(PHASE) != FINISH:
             return
-        with self._moment("end"):
+        with _within("end", task_id, self.request):
             if status == states.SUCCESS:
                 flow.end(task_id, retval.result)
             else:
@@ -191,24 +207,20 @@ class Generate(Task):  # type: ignore[misc]
         )
         flow.enqueue([job], capped)
 
-    def _started(self) -> None:
-        # Celery's own track_started could overwrite the end, where a callback overtakes the submit's reply.
-        if not self.request.ignore_result and self.request.get(ATTEMPT) == 1:
-            self.update_state(state=states.STARTED, meta={"hostname": self.request.hostname})
-
     def _finish(self) -> _Shown:
         job_id = self.request.id
-        self._leave_if_kept(job_id)
-        try:
-            result = flow.finish(job_id)
-        except JobCancelled as error:
-            self.backend.mark_as_revoked(job_id, str(error), request=self.request)
-            self.send_event("task-revoked", terminated=False, signum=None, expired=False)
-            flow.end(job_id, None)
-            raise Ignore("cancelled") from None
-        if result is None:
-            raise Ignore("finished elsewhere, or later")
-        return _Shown(result)
+        with _within(FINISH, job_id, self.request), _postponing(job_id, FINISH):
+            self._leave_if_kept(job_id)
+            try:
+                result = flow.finish(job_id)
+            except JobCancelled as error:
+                self.backend.mark_as_revoked(job_id, str(error), request=self.request)
+                self.send_event("task-revoked", terminated=False, signum=None, expired=False)
+                flow.end(job_id, None)
+                raise Ignore("cancelled") from None
+            if result is not None:
+                return _Shown(result)
+        raise Ignore("finished elsewhere, or later")
 
     def _leave_if_kept(self, job_id: str) -> None:
         """Where Celery has the result, what the job is linked to was sent: what came after is made up for."""
@@ -220,6 +232,24 @@ class Generate(Task):  # type: ignore[misc]
         self.send_event("task-succeeded", result=repr(_Shown(known["result"])), runtime=0)
         flow.end(job_id, known["result"])
         raise Ignore("finished before")
+
+
+def _within(name: str, job_id: str, request: Mapping[str, Any]) -> AbstractContextManager[None]:
+    number = request.get(ATTEMPT)
+    attempt = {"attempt": attempt_id(job_id, number)} if number else {}
+    return built().parts.moment(name, request.get(TRACE), job=job_id, **attempt)
+
+
+@contextmanager
+def _postponing(job_id: str, phase: str) -> Iterator[None]:
+    """Within a phase of a recorded job only its own end may end the task; the due list sees to all else."""
+    try:
+        yield
+    except (Ignore, JobFailed):
+        raise
+    except Exception as error:
+        unforeseen = not isinstance(error, StoreUnavailable)
+        warn("phase.postponed", job=job_id, phase=phase, exc_info=unforeseen)
 
 
 def _asked(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:

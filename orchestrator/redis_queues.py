@@ -1,0 +1,71 @@
+"""Messages put into Celery's queues on Redis as kombu puts them there, but many in one round trip.
+
+kombu makes a client, asks for bindings and looks at policies for each message: that costs five times what the
+message itself does, and would be most of what a callback costs. What comes of it is the same, byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kombu.exceptions import OperationalError
+
+DURABLE = 2
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A task message for a queue. `task`: as Celery's `as_task_v2` makes it; `headers`: beside its own."""
+
+    queue: str
+    task: Any
+    headers: Mapping[str, Any]
+
+
+def takes(producer: Any) -> bool:
+    """Whether what this producer speaks to is Redis."""
+    return bool(producer.connection.transport.driver_type == "redis")
+
+
+def push(producer: Any, messages: Sequence[Sent]) -> None:
+    """All of them, in their order. A connection that was lost is made once more; twice is harmless for a hint.
+
+    Raises: OperationalError.
+    """
+    texts = [(each.queue, _text(each)) for each in messages]
+    lost = producer.connection.connection_errors + producer.connection.channel_errors
+    for is_last in (False, True):
+        try:
+            with producer.channel.client.pipeline(transaction=False) as pipeline:
+                for queue, text in texts:
+                    pipeline.lpush(queue, text)
+                pipeline.execute()
+            return
+        except lost as error:
+            if is_last:
+                raise OperationalError(type(error).__name__) from None
+
+
+def _text(sent: Sent) -> str:
+    task = sent.task
+    return json.dumps(
+        {
+            "body": b64encode(json.dumps(task.body).encode()).decode(),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": {**task.headers, **sent.headers},
+            "properties": {
+                **task.properties,
+                "delivery_mode": DURABLE,
+                "delivery_info": {"exchange": "", "routing_key": sent.queue},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": str(uuid.uuid4()),
+            },
+        }
+    )

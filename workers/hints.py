@@ -1,0 +1,74 @@
+"""Most of our messages are hints, which the store sends again: nobody need guard them at the broker, too.
+
+Celery's Redis transport writes down each message that it takes, until it is acknowledged, in two transactions.
+Here it does so only for what is no hint, such as a job that a stranger's `send_task` brings. A hint that was
+taken by a worker that died is sent again by the due list; RabbitMQ keeps its own acknowledgements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kombu.transport import virtual
+from kombu.transport.redis import Channel, QoS
+
+from orchestrator.broker import FINISH, NOTIFY, PHASE, POLL, SUBMIT, TICK
+
+
+def is_hint(headers: Mapping[str, Any]) -> bool:
+    """Whether the due list, or the next tick, brings a message once more if it is lost."""
+    return headers.get(PHASE) in (SUBMIT, FINISH) or headers.get("task") in (TICK, POLL, NOTIFY)
+
+
+class HintQoS(QoS):  # type: ignore[misc]
+    """What a channel has taken: hints in its memory alone."""
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        if is_hint(message.headers):
+            virtual.QoS.append(self, message, delivery_tag)
+        else:
+            super().append(message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        if self._hint(delivery_tag):
+            virtual.QoS.ack(self, delivery_tag)
+        else:
+            super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        hint = self._hint(delivery_tag)
+        if hint is None:
+            super().reject(delivery_tag, requeue)
+            return
+        if requeue:
+            virtual.Channel._restore(self.channel, hint)
+        virtual.QoS.ack(self, delivery_tag)
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """At a warm shutdown, for another worker."""
+        for tag in list(self._delivered):
+            if hint := self._hint(tag):
+                virtual.Channel._restore(self.channel, hint)
+                self._delivered.pop(tag)
+        super().restore_unacked(client)
+
+    def _hint(self, delivery_tag: str) -> Any:
+        message = self._delivered.get(delivery_tag)
+        return message if message is not None and is_hint(message.headers) else None
+
+
+def _create_client(channel: Any, asynchronous: bool = False, made: Any = Channel._create_client) -> Any:
+    """kombu makes a client for each command; one is as thread-safe, and making it costs more than the command."""
+    if asynchronous:  # those kombu keeps itself
+        return made(channel, asynchronous)
+    kept = channel.__dict__.get("_kept_client")
+    if kept is None or kept.connection_pool is not channel.pool:
+        kept = channel._kept_client = made(channel)
+    return kept
+
+
+def install() -> None:
+    """For this process, which is a worker. Safe to call twice."""
+    Channel.QoS = HintQoS
+    Channel._create_client = _create_client
