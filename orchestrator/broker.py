@@ -124,7 +124,7 @@ class Broker:
             self._at_results(lambda: self._store_revoked(job_ids))
 
     def show_started(self, job_id: str, hostname: str) -> None:
-        """Let Celery say STARTED, unless it says more already: an end is never overwritten. Safe to call twice."""
+        """Let Celery say STARTED, but never instead of an end. Safe to call twice."""
         backend = self.app.backend
         key = backend.get_key_for_task(job_id)
         text = self._meta(job_id, {"hostname": hostname}, states.STARTED)
@@ -230,7 +230,7 @@ class Broker:
     def _made(self, message: Message, phase: str, more: Mapping[str, Any] | None) -> Sent | None:
         headers = {**(message.options.get("headers") or {}), PHASE: phase, ATTEMPT: message.attempt}
         try:
-            return Sent(QUEUE_OF[phase], self._task(message, SHOWN_AS[phase]), headers | (more or {}))
+            return Sent(QUEUE_OF[phase], self._task(message, SHOWN_AS[phase]), {**headers, **(more or {})})
         except Exception:  # one message that cannot be made must not hold up the others
             self._observer.not_published(phase)
             log("publish.failed", logging.ERROR, exc_info=True, job=message.job_id, phase=phase)

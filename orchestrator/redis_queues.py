@@ -33,7 +33,7 @@ def takes(producer: Any) -> bool:
 
 
 def push(producer: Any, messages: Sequence[Sent]) -> None:
-    """All of them, in their order. A connection that was lost is made once more; twice is harmless for a hint.
+    """All of them, in their order. Tried once more where the connection was lost: twice is harmless.
 
     Raises: OperationalError.
     """

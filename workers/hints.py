@@ -1,8 +1,8 @@
 """Most of our messages are hints, which the store sends again: nobody need guard them at the broker, too.
 
-Celery's Redis transport writes down each message that it takes, until it is acknowledged, in two transactions.
+Celery's Redis transport writes down each message that it takes, until it is acknowledged: two transactions.
 Here it does so only for what is no hint, such as a job that a stranger's `send_task` brings. A hint that was
-taken by a worker that died is sent again by the due list; RabbitMQ keeps its own acknowledgements.
+taken by a worker that died is sent again by the due list. RabbitMQ keeps its own acknowledgements.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kombu.transport import virtual
-from kombu.transport.redis import Channel, QoS
+from kombu.transport import redis, virtual
 
 from orchestrator.broker import FINISH, NOTIFY, PHASE, POLL, SUBMIT, TICK
+
+Channel: Any = redis.Channel
+Guarding: Any = redis.QoS
+Plain: Any = virtual.QoS
+restore: Any = virtual.Channel._restore
 
 
 def is_hint(headers: Mapping[str, Any]) -> bool:
@@ -21,20 +25,17 @@ def is_hint(headers: Mapping[str, Any]) -> bool:
     return headers.get(PHASE) in (SUBMIT, FINISH) or headers.get("task") in (TICK, POLL, NOTIFY)
 
 
-class HintQoS(QoS):  # type: ignore[misc]
+class HintQoS(Guarding):  # type: ignore[misc]
     """What a channel has taken: hints in its memory alone."""
 
     def append(self, message: Any, delivery_tag: str) -> None:
         if is_hint(message.headers):
-            virtual.QoS.append(self, message, delivery_tag)
+            Plain.append(self, message, delivery_tag)
         else:
             super().append(message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        if self._hint(delivery_tag):
-            virtual.QoS.ack(self, delivery_tag)
-        else:
-            super().ack(delivery_tag)
+        (Plain if self._hint(delivery_tag) else Guarding).ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         hint = self._hint(delivery_tag)
@@ -42,14 +43,14 @@ class HintQoS(QoS):  # type: ignore[misc]
             super().reject(delivery_tag, requeue)
             return
         if requeue:
-            virtual.Channel._restore(self.channel, hint)
-        virtual.QoS.ack(self, delivery_tag)
+            restore(self.channel, hint)
+        Plain.ack(self, delivery_tag)
 
     def restore_unacked(self, client: Any = None) -> None:
         """At a warm shutdown, for another worker."""
         for tag in list(self._delivered):
             if hint := self._hint(tag):
-                virtual.Channel._restore(self.channel, hint)
+                restore(self.channel, hint)
                 self._delivered.pop(tag)
         super().restore_unacked(client)
 
@@ -59,7 +60,7 @@ class HintQoS(QoS):  # type: ignore[misc]
 
 
 def _create_client(channel: Any, asynchronous: bool = False, made: Any = Channel._create_client) -> Any:
-    """kombu makes a client for each command; one is as thread-safe, and making it costs more than the command."""
+    """kombu makes a client for each command: that costs more than the command. One is as thread-safe."""
     if asynchronous:  # those kombu keeps itself
         return made(channel, asynchronous)
     kept = channel.__dict__.get("_kept_client")

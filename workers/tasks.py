@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from celery import Celery, Task, states
@@ -99,7 +100,7 @@ class Generate(Task):  # type: ignore[misc]
     typing = False
     throws = (JobFailed, JobCancelled, OrchestratorError)
     acks_late = True
-    _celerys: Callable[..., Any] | None = None
+    _tracer: Callable[..., Any] | None = None
     # A prefork child that dies is no end of the task: Celery's Request.on_failure would store a failure.
     reject_on_worker_lost = True
 
@@ -136,16 +137,23 @@ class Generate(Task):  # type: ignore[misc]
 
     @property
     def __trace__(self) -> Callable[..., Any] | None:
-        return self._trace if self._celerys else None
+        return self._tracer
 
     @__trace__.setter
     def __trace__(self, celerys: Callable[..., Any] | None) -> None:
-        self._celerys = celerys
+        self._tracer = celerys and partial(self._trace, celerys)
 
-    def _trace(self, task_id: str, args: Any, kwargs: Any, request: Mapping[str, Any]) -> Any:
-        """Celery's tracer is for what may end the task: its way to leave one costs more than a submit."""
+    def _trace(
+        self,
+        celerys: Callable[..., Any],
+        task_id: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        request: Mapping[str, Any],
+    ) -> Any:
+        """Celery's tracer is for what may end the task: leaving it again costs more than a submit does."""
         if request.get(PHASE) != SUBMIT:
-            return self._celerys(task_id, args, kwargs, request)
+            return celerys(task_id, args, kwargs, request)
         self._submit(task_id, request, *args[:2])
         return trace_ok_t(LEFT, info=True, runtime=0.0, retstr=None)
 

@@ -1,0 +1,73 @@
+"""What the broker sends, on a real Valkey: the messages that kombu would push; and Celery's word STARTED."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import redis
+from celery import Celery, states
+from kombu.exceptions import OperationalError
+
+from orchestrator import redis_queues
+from orchestrator.broker import FINISH, FINISH_QUEUE, SUBMIT_QUEUE, Broker, make_app
+from orchestrator.local.valkey import EmbeddedServer
+from orchestrator.models import Message
+from tests import store_kit
+
+server, raw = store_kit.server, store_kit.raw
+MESSAGE = Message("job-1", "useapi_frames", {"text_prompt": "näh"}, {"headers": {"job_trace": "00-1"}}, 2)
+
+
+@pytest.fixture
+def app(server: EmbeddedServer, raw: redis.Redis) -> Iterator[Celery]:
+    raw.flushall()
+    made = make_app(server.url, server.url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def broker(app: Celery) -> Broker:
+    return Broker(app)
+
+
+def test_what_is_pushed_is_what_kombu_would_push(broker, raw, monkeypatch):
+    broker.finish([MESSAGE])
+    monkeypatch.setattr(redis_queues, "takes", lambda producer: False)
+    broker.finish([MESSAGE])
+    kombus, ours = (json.loads(text) for text in raw.lrange(FINISH_QUEUE, 0, -1))
+    assert ours["headers"]["job_phase"] == FINISH
+    for each in (kombus, ours):
+        assert each["properties"].pop("delivery_tag")
+    assert ours == kombus
+
+
+def test_both_kinds_travel_together_each_to_its_queue(broker, raw):
+    broker.go_on([MESSAGE, MESSAGE], [MESSAGE])
+    assert (raw.llen(SUBMIT_QUEUE), raw.llen(FINISH_QUEUE)) == (2, 1)
+
+
+def test_connection_that_was_lost_is_made_once_more(broker, raw):
+    broker.submit([MESSAGE])
+    raw.client_kill_filter(_type="normal", skipme=True)
+    broker.submit([MESSAGE])
+    assert raw.llen(SUBMIT_QUEUE) == 2
+
+
+def test_server_that_takes_nothing_is_an_error_of_kombu(app, raw):
+    with app.producer_or_acquire() as producer:
+        raw.set(SUBMIT_QUEUE, "no list")
+        sent = redis_queues.Sent(SUBMIT_QUEUE, Broker(app)._task(MESSAGE, "submitting"), {})
+        with pytest.raises(OperationalError):
+            redis_queues.push(producer, [sent])
+
+
+def test_started_is_told_once_and_never_instead_of_an_end(broker, app):
+    result = app.AsyncResult("job-1")
+    broker.show_started("job-1", "worker@here")
+    assert (result.state, result.info) == (states.STARTED, {"hostname": "worker@here"})
+    broker.revoke(["job-1"])
+    broker.show_started("job-1", "worker@here")
+    assert result.state == states.REVOKED
