@@ -86,7 +86,7 @@ def test_collector_that_leaves_hands_back_what_it_runs_and_what_it_had_taken(own
         eventually(lambda: LINGERS in own_stack.log("collector").read_text())
         eventually(lambda: {job.state for job in jobs} == {"collecting"})
         with redis.Redis.from_url(own_stack.redis_url, decode_responses=True) as server:
-            eventually(lambda: server.llen(FINISH_QUEUE) == 0)  # one runs, the others were taken with it
+            eventually(lambda: server.llen(FINISH_QUEUE) <= 1)  # one runs, others were taken with it
             own_stack.kill("collector", signal.SIGTERM)
             assert ended(own_stack, "collector") == 0
             assert server.llen(FINISH_QUEUE) >= 4
