@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
-
-from werkzeug.http import HTTP_STATUS_CODES
+from http.client import responses
 
 from orchestrator.simulator.markers import Marker
 from orchestrator.simulator.model import Phase, Refused, Snapshot, Task
@@ -84,7 +83,7 @@ def show_refusal(refused: Refused) -> dict[str, object]:
         case "404":
             return {"error": "Not found.", "code": 404}
         case _:
-            words = refused.detail or HTTP_STATUS_CODES.get(refused.status, "Unknown")
+            words = refused.detail or responses.get(refused.status, "Unknown")
             return {"error": words, "code": refused.status}
 
 
