@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 import gevent
 
-from orchestrator.simulator.wire import WITHOUT_BODY, Reader, Unreadable, stays_open, write
+from orchestrator.simulator.wire import WITHOUT_BODY, Reader, Unreadable, send, stays_open, write
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 UNQUOTED = "%/:=&?~#+!$,;'@()*[]"
@@ -62,7 +62,7 @@ class Outbound:
             line = self._take(place) if parts.scheme == "http" else _open_encrypted(place)
             kept = False
             try:
-                line.connection.sendall(write(f"POST {target} HTTP/1.1", told, body))
+                send(line.connection, write(f"POST {target} HTTP/1.1", told, body))
                 status, stays = _read_answer(line.reader)
                 kept = stays and parts.scheme == "http"
             finally:

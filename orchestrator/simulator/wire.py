@@ -86,6 +86,13 @@ def write(first_line: str, headers: Mapping[str, str], body: bytes) -> bytes:
     return "\r\n".join(lines).encode("latin-1") + body
 
 
+def send(connection: Any, message: bytes) -> None:
+    """All of it. gevent's own `sendall` asks for the size of the socket's buffer first, each time."""
+    sent = connection.send(message)
+    if sent < len(message):
+        connection.sendall(message[sent:])
+
+
 def serve_connection(
     answer: Callable[[Request], Response], connection: Any, address: tuple[str, int]
 ) -> None:
@@ -96,7 +103,7 @@ def serve_connection(
         while _serve_one(answer, reader, connection, address[0]):
             pass
     except Unreadable as error:
-        connection.sendall(_write_response(http_error(error.status)))
+        send(connection, _write_response(http_error(error.status)))
     except (OSError, EOFError):
         pass  # the client has gone
 
@@ -113,7 +120,7 @@ def _serve_one(answer: Callable[[Request], Response], reader: Reader, connection
     path, _, query = target.partition("?")
     body = reader.body(headers)
     response = answer(Request(method, path, query, headers, body, address, connection))
-    connection.sendall(_write_response(response))
+    send(connection, _write_response(response))
     return stays_open(version, headers)
 
 
