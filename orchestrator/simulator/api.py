@@ -47,11 +47,6 @@ class Api(ABC):
     def refusal(self, refused: Refused) -> Response:
         """This API's error answer."""
 
-    def open_seconds(self, now: float, foreign: bool = False) -> float:
-        """How long the tasks that have not ended have run until `now`, together; in no tally yet."""
-        running = (task for account in self.accounts.values() for task in account.running.values())
-        return sum(now - (task.started_at or now) for task in running if task.order.foreign is foreign)
-
     def callback_body(self, snapshot: Snapshot) -> bytes:
         """The raw body of a callback; by default the task itself."""
         return json.dumps(self.render(snapshot)).encode()

@@ -140,8 +140,8 @@ class Control:
 def _figures(apis: Sequence[Api], now: float) -> dict[str, object]:
     """The tallies as one, and the seconds that slots were held so far: by what has ended and what has not."""
     tally = add_up([api.tally for api in apis])
-    ours = tally.busy_seconds + sum(api.open_seconds(now) for api in apis)
-    foreign = tally.foreign_busy_seconds + sum(api.open_seconds(now, foreign=True) for api in apis)
+    ours = tally.busy_seconds + sum(api.tally.ours.seconds(now) for api in apis)
+    foreign = tally.foreign_busy_seconds + sum(api.tally.foreign.seconds(now) for api in apis)
     return {**tally.view(), "held_seconds": {"ours": round(ours, 3), "foreign": round(foreign, 3)}}
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 import uuid
-from collections import deque
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import gevent
+from gevent.queue import SimpleQueue
 
 from orchestrator.simulator.model import Snapshot
 from orchestrator.simulator.outbound import Outbound
@@ -34,14 +35,15 @@ class Courier:
 
     def __init__(self, timers: Timers) -> None:
         self._timers = timers
-        self._waiting: deque[Delivery] = deque()
+        self._waiting = SimpleQueue()
         self._carriers = 0
+        self._idle = 0
         self._outbound = Outbound()
 
     def send(self, delivery: Delivery) -> None:
         """Deliver soon, without waiting. Twice sends it twice."""
-        self._waiting.append(delivery)
-        if self._carriers < AT_ONCE:
+        self._waiting.put(delivery)
+        if self._waiting.qsize() > self._idle and self._carriers < AT_ONCE:
             self._carriers += 1
             gevent.spawn_raw(self._carry)
 
@@ -64,14 +66,19 @@ class Courier:
 
     def clear(self) -> None:
         """Forget what waits; what is on the wire goes on. Safe to call twice."""
-        self._waiting.clear()
+        while not self._waiting.empty():
+            self._waiting.get_nowait()
 
     def _carry(self) -> None:
-        try:
-            while self._waiting:
-                self.deliver(self._waiting.popleft())
-        finally:
-            self._carriers -= 1
+        """For ever: a greenlet for each delivery would cost more than the waiting."""
+        while True:
+            self._idle += 1
+            delivery = self._waiting.get()
+            self._idle -= 1
+            try:
+                self.deliver(delivery)
+            except Exception:  # one bad delivery must not end the carrier
+                traceback.print_exc()
 
     def _post(self, snapshot: Snapshot, delivery_id: str) -> bool:
         order = snapshot.task.order

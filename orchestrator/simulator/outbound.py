@@ -6,7 +6,8 @@ import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import gevent
@@ -29,6 +30,8 @@ class Line:
 
     def is_idle(self) -> bool:
         """Whether it is open and silent, as it should be between two calls."""
+        if self.reader.has_unread:
+            return False
         self.connection.settimeout(0)
         try:
             self.connection.recv(1, socket.MSG_PEEK)
@@ -39,6 +42,15 @@ class Line:
         finally:
             self.connection.settimeout(None)
         return False  # it was closed, or talks unasked
+
+
+class Target(NamedTuple):
+    """A URL taken apart. `path` has the query, `host` the port where it was given."""
+
+    encrypted: bool
+    place: tuple[str, int]
+    path: str
+    host: str
 
 
 class Outbound:
@@ -52,25 +64,27 @@ class Outbound:
 
         Raises: ValueError (no URL, or no HTTP in answer), OSError and EOFError. Not safe to call twice.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
-            raise ValueError(f"not a URL to post to: {url!r}")
-        place = parts.hostname, parts.port or DEFAULT_PORTS[parts.scheme]
-        target = quote(f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}", safe=UNQUOTED)
-        told = {"Host": parts.netloc.rpartition("@")[2], "Content-Length": str(len(body)), **headers}
+        target = _read_url(url)
+        told = {"Host": target.host, "Content-Length": str(len(body)), **headers}
         with gevent.Timeout(seconds, TimeoutError):
-            line = self._take(place) if parts.scheme == "http" else _open_encrypted(place)
+            line = _open_encrypted(target.place) if target.encrypted else self._take(target.place)
             kept = False
             try:
-                send(line.connection, write(f"POST {target} HTTP/1.1", told, body))
+                send(line.connection, write(f"POST {target.path} HTTP/1.1", told, body))
                 status, stays = _read_answer(line.reader)
-                kept = stays and parts.scheme == "http"
+                kept = stays and not target.encrypted
             finally:
                 if kept:
-                    self._free.setdefault(place, []).append(line)
+                    self._free.setdefault(target.place, []).append(line)
                 else:
                     line.connection.close()
         return status
+
+    def close(self) -> None:
+        """End what is kept open. Safe to call twice."""
+        while self._free:
+            for line in self._free.popitem()[1]:
+                line.connection.close()
 
     def _take(self, place: tuple[str, int]) -> Line:
         free = self._free.get(place, [])
@@ -80,6 +94,16 @@ class Outbound:
                 return line
             line.connection.close()
         return Line(_connect(place))
+
+
+@lru_cache(maxsize=4096)
+def _read_url(url: str) -> Target:
+    parts = urlsplit(url)
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+        raise ValueError(f"not a URL to post to: {url!r}")
+    place = parts.hostname, parts.port or DEFAULT_PORTS[parts.scheme]
+    path = quote(f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}", safe=UNQUOTED)
+    return Target(parts.scheme == "https", place, path, parts.netloc.rpartition("@")[2])
 
 
 def _read_answer(reader: Reader) -> tuple[int, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from functools import partial
 
@@ -26,6 +27,8 @@ from orchestrator.simulator.web import Request, Response, Route, Routes, View, h
 from orchestrator.simulator.wire import serve_connection
 
 BACKLOG = 2048
+GARBAGE_THRESHOLD = 50_000
+"""Objects between two looks for cycles: tasks make none, and looking at 100,000 of them takes long."""
 PICTURE = {"Content-Type": "image/png", "Cache-Control": "public, max-age=86400"}
 
 
@@ -53,6 +56,8 @@ def serve(options: Options) -> None:
         gevent.signal_handler(number, stop.set)
     answer = create_routes(options).answer
     server = StreamServer((options.host, options.port), partial(serve_connection, answer), backlog=BACKLOG)
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD)
     server.start()
     print(f"simulator listening on http://{options.host}:{server.server_port}", flush=True)
     stop.wait()

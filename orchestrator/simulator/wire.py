@@ -48,6 +48,11 @@ class Reader:
         length = _length(headers.get("content-length") or "0", 10)
         return self._exactly(length) if length else b""
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether more has come than was asked for."""
+        return bool(self._unread)
+
     def _chunks(self) -> bytes:
         body = b""
         while length := _length(self._until(b"\r\n").partition(b";")[0].decode("latin-1"), 16):
