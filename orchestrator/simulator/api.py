@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar
 
-from flask import Blueprint, Response
-
 from orchestrator.simulator.model import Account, Refused, Snapshot, Task
 from orchestrator.simulator.tally import Tally
+from orchestrator.simulator.web import Response, Route
 
 
 class Api(ABC):
@@ -37,8 +36,8 @@ class Api(ABC):
         self.tally = Tally()
 
     @abstractmethod
-    def blueprint(self) -> Blueprint:
-        """The routes, with `refusal` as the handler of Refused."""
+    def routes(self) -> Iterable[Route]:
+        """What it serves; a view may raise Refused, which `refusal` then answers."""
 
     @abstractmethod
     def render(self, snapshot: Snapshot) -> dict[str, object]:
@@ -47,11 +46,6 @@ class Api(ABC):
     @abstractmethod
     def refusal(self, refused: Refused) -> Response:
         """This API's error answer."""
-
-    def open_seconds(self, now: float, foreign: bool = False) -> float:
-        """How long the tasks that have not ended have run until `now`, together; in no tally yet."""
-        running = (task for account in self.accounts.values() for task in account.running.values())
-        return sum(now - (task.started_at or now) for task in running if task.order.foreign is foreign)
 
     def callback_body(self, snapshot: Snapshot) -> bytes:
         """The raw body of a callback; by default the task itself."""
@@ -77,8 +71,3 @@ class Api(ABC):
         except Refused as refused:
             self.tally.count_refused(refused.kind, refused.account.email if refused.account else None)
             raise
-
-
-def reply(body: object, status: int = 200) -> Response:
-    """A JSON answer."""
-    return Response(json.dumps(body), status, mimetype="application/json")

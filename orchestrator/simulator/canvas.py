@@ -1,13 +1,10 @@
-"""A small RGB canvas on plain bytearrays, fast because it moves whole spans of bytes, and a PNG writer."""
+"""A small RGB canvas on plain bytearrays, fast because it moves whole spans of bytes."""
 
 from __future__ import annotations
 
 import math
-import struct
-import zlib
 from collections.abc import Sequence
-
-from orchestrator.simulator import font
+from functools import lru_cache
 
 Colour = tuple[int, int, int]
 
@@ -46,7 +43,7 @@ class Canvas:
 
     def disc(self, x: float, y: float, radius: float, colour: Colour, alpha: float) -> None:
         """A disc laid over what is there."""
-        tables = [bytes(round(old + (new - old) * alpha) for old in range(256)) for new in colour]
+        tables = [_laying(new, alpha) for new in colour]
         for line in range(max(0, math.ceil(y - radius)), min(self.height, math.floor(y + radius) + 1)):
             half = math.sqrt(max(0.0, radius * radius - (line - y) ** 2))
             start = 3 * max(0, round(x - half))
@@ -78,31 +75,9 @@ class Canvas:
             if 0 <= y < self.height:
                 self._blend(x, y, top, edges[x] - height)
 
-    def write(self, text: str, x: int, y: int, scale: int, colour: Colour) -> None:
-        """Write lower-case hex digits with the upper left corner at (x, y)."""
-        stroke = bytes(colour) * scale
-        for index, letter in enumerate(text):
-            left = x + index * (font.WIDTH + 1) * scale
-            for dx, dy in font.GLYPHS[letter]:
-                start = 3 * (left + dx * scale)
-                for line in range(y + dy * scale, y + (dy + 1) * scale):
-                    self._rows[line][start : start + len(stroke)] = stroke
-
-    def shade(self, x: int, y: int, width: int, height: int, factor: float) -> None:
-        """Darken a rectangle, as a ground for writing."""
-        table = bytes(int(old * factor) for old in range(256))
-        for row in self._rows[y : y + height]:
-            span = slice(3 * x, 3 * (x + width))
-            row[span] = row[span].translate(table)
-
-    def png(self, size: int) -> bytes:
-        """The picture as a PNG file of exactly `size` bytes, or more where it does not fit into that."""
-        raw = b"".join(b"\0" + row for row in self._rows)
-        header = struct.pack(">IIBBBBB", self.width, self.height, 8, 2, 0, 0, 0)
-        file = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(raw, 6))
-        end = _chunk(b"IEND", b"")
-        padding = size - len(file) - len(end) - len(_chunk(b"", b""))
-        return file + (_chunk(b"npAd", bytes(padding - 4)) if padding >= 4 else b"") + end
+    def rows(self) -> list[bytes]:
+        """All from the top, three bytes a pixel."""
+        return [bytes(row) for row in self._rows]
 
     def _blend(self, x: int, y: int, colour: Colour, alpha: float) -> None:
         row = self._rows[y]
@@ -110,5 +85,7 @@ class Canvas:
             row[channel] = round(row[channel] + (new - row[channel]) * alpha)
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+@lru_cache(maxsize=64)
+def _laying(new: int, alpha: float) -> bytes:
+    """What each old value becomes; the rings of a soft disc share it."""
+    return bytes(round(old + (new - old) * alpha) for old in range(256))

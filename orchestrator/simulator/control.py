@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
-from flask import Blueprint, Response, request
-
-from orchestrator.simulator.api import Api, reply
+from orchestrator.simulator.api import Api
 from orchestrator.simulator.apis.freepik_runway import FreepikRunway
 from orchestrator.simulator.contender import Contender
 from orchestrator.simulator.engine import Engine, Trouble
 from orchestrator.simulator.markers import Marker
 from orchestrator.simulator.model import Task
 from orchestrator.simulator.tally import add_up
+from orchestrator.simulator.web import Request, Response, Route, View, reply
 
 
 class Control:
@@ -25,17 +25,17 @@ class Control:
         self._engine = engine
         self._contenders: dict[tuple[str, str], Contender] = {}
 
-    def blueprint(self) -> Blueprint:
-        """The routes; callers from other machines get 403."""
-        routes = Blueprint("control", __name__)
-        routes.before_request(_refuse_strangers)
-        routes.add_url_rule("/__stats__", "stats", self.stats, methods=["GET"])
-        routes.add_url_rule("/__tasks__", "tasks", self.tasks, methods=["GET"])
-        routes.add_url_rule("/__reset__", "reset", self.reset, methods=["POST"])
-        routes.add_url_rule("/__control__", "control", self.control, methods=["POST"])
-        return routes
+    def routes(self) -> Iterable[Route]:
+        """What it serves; callers from other machines get 403."""
+        for method, path, view in (
+            ("GET", "/__stats__", self.stats),
+            ("GET", "/__tasks__", self.tasks),
+            ("POST", "/__reset__", self.reset),
+            ("POST", "/__control__", self.control),
+        ):
+            yield Route(method, path, partial(_unless_stranger, view))
 
-    def stats(self) -> Response:
+    def stats(self, request: Request) -> Response:
         """The tally of each API and their total; `now` in unix seconds."""
         apis, now = self._engine.apis, time.time()
         total = _figures(list(apis.values()), now)
@@ -43,19 +43,19 @@ class Control:
             {"now": now, "total": total, "apis": {name: _figures([apis[name]], now) for name in apis}}
         )
 
-    def tasks(self) -> Response:
+    def tasks(self, request: Request) -> Response:
         """Every task that was accepted of us, oldest first: what we would be charged for."""
         return reply({"tasks": [_entry(task) for task in self._engine.accepted]})
 
-    def reset(self) -> Response:
+    def reset(self, request: Request) -> Response:
         """Back to the state after the start. Safe to call twice."""
         self._engine.reset()
         self._contenders.clear()
         return reply({"ok": True})
 
-    def control(self) -> Response:
+    def control(self, request: Request) -> Response:
         """Order one or several kinds of trouble; 400 at the first that is unreadable."""
-        orders = request.get_json(force=True, silent=True)
+        orders = request.json()
         actions: dict[str, Callable[[Any], None]] = {
             "fail": self._fail,
             "poll_fail": self._fail_polls,
@@ -140,8 +140,8 @@ class Control:
 def _figures(apis: Sequence[Api], now: float) -> dict[str, object]:
     """The tallies as one, and the seconds that slots were held so far: by what has ended and what has not."""
     tally = add_up([api.tally for api in apis])
-    ours = tally.busy_seconds + sum(api.open_seconds(now) for api in apis)
-    foreign = tally.foreign_busy_seconds + sum(api.open_seconds(now, foreign=True) for api in apis)
+    ours = tally.busy_seconds + sum(api.tally.ours.seconds(now) for api in apis)
+    foreign = tally.foreign_busy_seconds + sum(api.tally.foreign.seconds(now) for api in apis)
     return {**tally.view(), "held_seconds": {"ours": round(ours, 3), "foreign": round(foreign, 3)}}
 
 
@@ -168,7 +168,7 @@ def _trouble(wish: Mapping[str, object]) -> Trouble:
     return Trouble(status, int(str(wish.get("count", 1))))
 
 
-def _refuse_strangers() -> Response | None:
-    if ip_address(request.remote_addr or "0.0.0.0").is_loopback:
-        return None
+def _unless_stranger(view: View, request: Request) -> Response:
+    if ip_address(request.address).is_loopback:
+        return view(request)
     return reply({"error": "Forbidden", "code": 403}, 403)

@@ -1,16 +1,17 @@
-"""Callbacks on their way: a bounded pool of greenlets, kept-alive connections, a few tries."""
+"""Callbacks on their way: so many at once, a few tries for each."""
 
 from __future__ import annotations
 
+import traceback
 import uuid
-from collections import deque
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-import urllib3
-from gevent.pool import Pool
+import gevent
+from gevent.queue import SimpleQueue
 
 from orchestrator.simulator.model import Snapshot
+from orchestrator.simulator.outbound import Outbound
 from orchestrator.simulator.timers import Timers
 
 AT_ONCE = 128
@@ -34,15 +35,17 @@ class Courier:
 
     def __init__(self, timers: Timers) -> None:
         self._timers = timers
-        self._waiting: deque[Delivery] = deque()
-        self._pool = Pool(AT_ONCE)
-        self._http = urllib3.PoolManager(num_pools=32, maxsize=AT_ONCE, retries=False)
+        self._waiting = SimpleQueue()
+        self._carriers = 0
+        self._idle = 0
+        self._outbound = Outbound()
 
     def send(self, delivery: Delivery) -> None:
         """Deliver soon, without waiting. Twice sends it twice."""
-        self._waiting.append(delivery)
-        if not self._pool.full():
-            self._pool.spawn(self._drain)
+        self._waiting.put(delivery)
+        if self._waiting.qsize() > self._idle and self._carriers < AT_ONCE:
+            self._carriers += 1
+            gevent.spawn_raw(self._carry)
 
     def deliver(self, delivery: Delivery) -> None:
         """Deliver now and wait for the answer; a refused one is tried again later by itself."""
@@ -63,24 +66,26 @@ class Courier:
 
     def clear(self) -> None:
         """Forget what waits; what is on the wire goes on. Safe to call twice."""
-        self._waiting.clear()
+        while not self._waiting.empty():
+            self._waiting.get_nowait()
 
-    def _drain(self) -> None:
-        while self._waiting:
-            self.deliver(self._waiting.popleft())
+    def _carry(self) -> None:
+        """For ever: a greenlet for each delivery would cost more than the waiting."""
+        while True:
+            self._idle += 1
+            delivery = self._waiting.get()
+            self._idle -= 1
+            try:
+                self.deliver(delivery)
+            except Exception:  # one bad delivery must not end the carrier
+                traceback.print_exc()
 
     def _post(self, snapshot: Snapshot, delivery_id: str) -> bool:
         order = snapshot.task.order
         body = order.api.callback_body(snapshot)
         try:
-            answer = self._http.request(
-                "POST",
-                order.reply_url or "",
-                body=body,
-                headers=order.api.callback_headers(snapshot, body, delivery_id),
-                timeout=urllib3.Timeout(total=TIMEOUT_SECONDS),
-                redirect=False,
-            )
-        except (urllib3.exceptions.HTTPError, OSError, ValueError):  # ValueError: not a URL at all
+            headers = order.api.callback_headers(snapshot, body, delivery_id)
+            status = self._outbound.post(order.reply_url or "", headers, body, TIMEOUT_SECONDS)
+        except (OSError, EOFError, ValueError):
             return False
-        return 200 <= answer.status < 300
+        return 200 <= status < 300

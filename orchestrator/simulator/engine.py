@@ -193,6 +193,7 @@ class Engine:
     def _run(self, task: Task) -> None:
         """Give the task a slot: its time runs from now."""
         task.started_at = time.time()
+        task.running.begin(task.started_at)
         task.account.held[task.id] = task.account.running[task.id] = task
         if not task.order.foreign:
             self._count_start(task)
@@ -252,6 +253,8 @@ class Engine:
         for place in (account.held, account.running, account.waiting):
             place.pop(task.id, None)
         seconds = now - (task.started_at or now)
+        if task.started_at is not None:
+            task.running.end(task.started_at)
         task.tally.ended_by_account[account.email] += 1
         if task.order.foreign:
             task.tally.foreign_busy_seconds += seconds

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
 WIDTH = 5
 HEIGHT = 7
 
@@ -25,9 +28,11 @@ _ROWS = {
 }
 
 
-def _strokes(rows: str) -> list[tuple[int, int]]:
-    return [(x, y) for y, row in enumerate(rows.split()) for x, bit in enumerate(row) if bit == "1"]
-
-
-GLYPHS = {letter: _strokes(rows) for letter, rows in _ROWS.items()}
-"""The lit points of each glyph, as (x, y) from its upper left corner."""
+@lru_cache(maxsize=16)
+def letters(ink: bytes, ground: bytes) -> Mapping[str, Sequence[bytes]]:
+    """The lines of each glyph from the top, a column of ground after it; `ink` and `ground` are one pixel."""
+    pixels = {"0": ground, "1": ink}
+    return {
+        letter: [b"".join(pixels[bit] for bit in f"{row}0") for row in rows.split()]
+        for letter, rows in _ROWS.items()
+    }

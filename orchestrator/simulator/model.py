@@ -11,7 +11,7 @@ from orchestrator.simulator.markers import Marker
 
 if TYPE_CHECKING:
     from orchestrator.simulator.api import Api
-    from orchestrator.simulator.tally import Tally
+    from orchestrator.simulator.tally import Running, Tally
 
 PENDING_SHARE = 0.1
 """The part of a generation during which it is only pending."""
@@ -107,6 +107,11 @@ class Task:
     """SUCCEEDED, FAILED, or DELETED where a client stopped it, once it has ended."""
     reason: str | None = None
     tracked: bool = True
+
+    @property
+    def running(self) -> Running:
+        """Where it is counted while it holds a slot."""
+        return self.tally.foreign if self.order.foreign else self.tally.ours
 
     def as_created(self) -> Snapshot:
         """The task as the create reply shows it, however late that reply is."""

@@ -8,53 +8,37 @@ import time
 from typing import Any
 
 import gevent
-from gevent.pywsgi import WSGIHandler
 from gevent.select import select
 
 from orchestrator.simulator.engine import Engine
 from orchestrator.simulator.markers import Marker
 from orchestrator.simulator.model import Refused, Task
+from orchestrator.simulator.web import Request
 
-SOCKET_KEY = "simulator.socket"
 EARLY_SECONDS = 0.3
 HANG_SECONDS = 30.0
 """Both real seconds, never scaled: a client's own timeouts are not scaled either."""
 
 
-class SocketHandler(WSGIHandler):  # type: ignore[misc]  # gevent has no types
-    """Lets an answer get at its connection, to break it."""
-
-    def handle(self) -> None:
-        # Head and body leave in two writes; with Nagle the second waits 40 ms for the client's delayed ACK.
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        super().handle()
-
-    def get_environ(self) -> dict[str, Any]:
-        environ: dict[str, Any] = super().get_environ()
-        environ[SOCKET_KEY] = self.socket
-        return environ
-
-
-def spoil(engine: Engine, task: Task, environ: dict[str, Any]) -> None:
+def spoil(engine: Engine, task: Task, request: Request) -> None:
     """Delay, break or refuse the reply as the task's markers ask. Raises: Refused. Not safe to call twice."""
     if Marker.EARLY in task.markers:
         engine.end_before_reply(task)
         gevent.sleep(EARLY_SECONDS)
     if Marker.TIMEOUT in task.markers:
         task.tally.spoiled["timeout"] += 1
-        wait_until_closed(environ)
+        wait_until_closed(request.connection)
     if Marker.RESET in task.markers:
         task.tally.spoiled["reset"] += 1
-        _hang_up(environ[SOCKET_KEY])
+        _hang_up(request.connection)
     if task.answer_status is not None:
         refused = Refused.with_status(task.answer_status)
         task.tally.spoiled[refused.kind] += 1
         raise refused
 
 
-def wait_until_closed(environ: dict[str, Any]) -> None:
+def wait_until_closed(connection: Any) -> None:
     """Return after HANG_SECONDS, or as soon as the client has gone."""
-    connection = environ[SOCKET_KEY]
     until = time.monotonic() + HANG_SECONDS
     readable, _, _ = select([connection], [], [], HANG_SECONDS)
     try:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from functools import partial
 
 import gevent
-from flask import Flask, Response, request
 from gevent.event import Event
-from gevent.pywsgi import WSGIServer
-from werkzeug.exceptions import HTTPException
+from gevent.server import StreamServer
 
-from orchestrator.simulator.api import reply
+from orchestrator.simulator.api import Api
 from orchestrator.simulator.apis.freepik_runway import FreepikRunway
 from orchestrator.simulator.apis.runway import ERA_KEY, Runway
 from orchestrator.simulator.apis.useapi_frames import UseapiFrames
@@ -20,30 +19,34 @@ from orchestrator.simulator.apis.webhook_json import WebhookJson
 from orchestrator.simulator.control import Control
 from orchestrator.simulator.courier import Courier
 from orchestrator.simulator.engine import Engine
+from orchestrator.simulator.model import Refused
 from orchestrator.simulator.options import Options
 from orchestrator.simulator.pictures import draw_picture
-from orchestrator.simulator.replies import SocketHandler
 from orchestrator.simulator.timers import Timers
+from orchestrator.simulator.web import Request, Response, Route, Routes, View, http_error
+from orchestrator.simulator.wire import serve_connection
 
 BACKLOG = 2048
-MAX_BODY_BYTES = 1024 * 1024
+GARBAGE_THRESHOLD = 50_000
+"""Objects between two looks for cycles: tasks make none, and looking at 100,000 of them takes long."""
+PICTURE = {"Content-Type": "image/png", "Cache-Control": "public, max-age=86400"}
 
 
-def create_app(options: Options) -> Flask:
-    """The whole simulator as a WSGI application, its timers running. gevent must have patched before."""
+def create_routes(options: Options) -> Routes:
+    """Everything the simulator serves, its timers running. gevent must have patched before."""
     timers = Timers()
     engine = Engine(options, timers, Courier(timers))
-    app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    routes = Routes()
     for make in (UseapiFrames, UseapiPreview, FreepikRunway, Runway, WebhookJson):
         api = make(engine)
         engine.add(api)
-        app.register_blueprint(api.blueprint())
-    app.register_blueprint(Control(engine).blueprint())
-    app.add_url_rule("/artifacts/<name>/<int:index>.png", "artifact", partial(_artifact, engine))
-    app.register_error_handler(HTTPException, _http_error)
+        for route in api.routes():
+            routes.add(route._replace(view=partial(_in_words_of, api, route.view)))
+    for route in Control(engine).routes():
+        routes.add(route)
+    routes.add(Route("GET", "/artifacts/{}/{}.png", partial(_artifact, engine)))
     timers.start()
-    return app
+    return routes
 
 
 def serve(options: Options) -> None:
@@ -51,29 +54,35 @@ def serve(options: Options) -> None:
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stop.set)
-    server = WSGIServer(
-        (options.host, options.port),
-        create_app(options),
-        backlog=BACKLOG,
-        log=None,
-        handler_class=SocketHandler,
-        environ={"SERVER_NAME": options.host},  # else a reverse lookup, which may take seconds
-    )
+    answer = create_routes(options).answer
+    server = StreamServer((options.host, options.port), partial(serve_connection, answer), backlog=BACKLOG)
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD)
     server.start()
     print(f"simulator listening on http://{options.host}:{server.server_port}", flush=True)
     stop.wait()
     server.stop(timeout=0)
 
 
-def _artifact(engine: Engine, name: str, index: int) -> Response:
-    if request.args.get(ERA_KEY, engine.url_era, type=int) < engine.url_era:
-        return reply({"error": "Forbidden", "code": 403}, 403)
+def _in_words_of(api: Api, view: View, request: Request, *places: str) -> Response:
     try:
-        file = draw_picture(name, index)
-    except LookupError:
-        return reply({"error": "Not found.", "code": 404}, 404)
-    return Response(file, mimetype="image/png", headers={"Cache-Control": "public, max-age=86400"})
+        return view(request, *places)
+    except Refused as refused:
+        return api.refusal(refused)
 
 
-def _http_error(error: HTTPException) -> Response:
-    return reply({"error": error.name, "code": error.code}, error.code or 500)
+def _artifact(engine: Engine, request: Request, name: str, index: str) -> Response:
+    if _has_expired(engine, request):
+        return http_error(403)
+    try:
+        file = draw_picture(name, int(index))
+    except (LookupError, ValueError):
+        return http_error(404)
+    return Response(file, headers=PICTURE)
+
+
+def _has_expired(engine: Engine, request: Request) -> bool:
+    try:
+        return int(request.args.get(ERA_KEY, engine.url_era)) < engine.url_era
+    except ValueError:
+        return False

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 KEPT_REFILLS = 100_000
+LOADED_AT = time.time()
+"""What sums of moments are counted from: large numbers would lose the milliseconds."""
 SUMS = (
     "posts",
     "accepted",
@@ -20,6 +23,28 @@ SUMS = (
     "busy_seconds",
     "foreign_busy_seconds",
 )
+
+
+@dataclass(slots=True)
+class Running:
+    """Tasks that hold a slot: how many, and the sum of the moments at which they got it."""
+
+    tasks: int = 0
+    sum_of_starts: float = 0.0
+
+    def begin(self, started_at: float) -> None:
+        """One more. Moments are unix seconds."""
+        self.tasks += 1
+        self.sum_of_starts += started_at - LOADED_AT
+
+    def end(self, started_at: float) -> None:
+        """One less, by the moment it was begun with."""
+        self.tasks -= 1
+        self.sum_of_starts = self.sum_of_starts - (started_at - LOADED_AT) if self.tasks else 0.0
+
+    def seconds(self, now: float) -> float:
+        """How long they have run until `now`, together."""
+        return self.tasks * (now - LOADED_AT) - self.sum_of_starts
 
 
 @dataclass(slots=True)
@@ -56,6 +81,8 @@ class Tally:
     max_concurrent: dict[str, int] = field(default_factory=dict)
     refills: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_REFILLS))
     """Seconds from the end that freed a slot of a full account to the next accepted task there."""
+    ours: Running = field(default_factory=Running)
+    foreign: Running = field(default_factory=Running)
     reply_refs: set[str] = field(default_factory=set)
     prompts: set[str] = field(default_factory=set)
 
@@ -91,7 +118,7 @@ class Tally:
 
     def view(self) -> dict[str, object]:
         """The counts as JSON; moments are unix seconds."""
-        hidden = {"refills", "reply_refs", "prompts"}
+        hidden = {"refills", "reply_refs", "prompts", "ours", "foreign"}
         shown: dict[str, object] = {
             name: getattr(self, name) for name in self.__slots__ if name not in hidden
         }

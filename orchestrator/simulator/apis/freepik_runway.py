@@ -11,19 +11,19 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from http.client import responses
 from itertools import islice
 
-from flask import Blueprint, Response, request
-from werkzeug.http import HTTP_STATUS_CODES
-
-from orchestrator.simulator.api import Api, reply
+from orchestrator.simulator.api import Api
 from orchestrator.simulator.engine import Engine
 from orchestrator.simulator.markers import Marker
 from orchestrator.simulator.model import Order, Phase, Refused, Snapshot, Task
 from orchestrator.simulator.pictures import picture_id
 from orchestrator.simulator.replies import spoil
+from orchestrator.simulator.web import Request, Response, Route, reply
 
+ROOT = "/v1/ai/text-to-image/runway"
 BAD_KEY = "bad-token"
 RATIOS = (
     "1920:1080 1080:1920 1024:1024 1360:768 1080:1080 1168:880 1440:1080 1080:1440 1808:768 2112:912 "
@@ -83,17 +83,13 @@ class FreepikRunway(Api):
         super().reset(accounts)
         self.secrets = dict(self._engine.options.freepik_secrets)
 
-    def blueprint(self) -> Blueprint:
-        """The routes of this API; each asks for an API key."""
-        routes = Blueprint(self.name, __name__, url_prefix="/v1/ai/text-to-image/runway")
-        routes.register_error_handler(Refused, self.refusal)
-        for method, path, view in (
-            ("POST", "/", self.create),
-            ("GET", "/", self.list_tasks),
-            ("GET", "/<task_id>", self.show_task),
-        ):
-            routes.add_url_rule(path, view.__name__, view, methods=[method], strict_slashes=False)
-        return routes
+    def routes(self) -> Iterable[Route]:
+        """What it serves; everything asks for an API key."""
+        return (
+            Route("POST", f"{ROOT}/", self.create),
+            Route("GET", f"{ROOT}/", self.list_tasks),
+            Route("GET", f"{ROOT}/{{}}", self.show_task),
+        )
 
     def render(self, snapshot: Snapshot) -> dict[str, object]:
         """The task as callbacks have it; answers put it under `data`. It never says why it failed."""
@@ -103,8 +99,9 @@ class FreepikRunway(Api):
     def refusal(self, refused: Refused) -> Response:
         """The error answer."""
         if isinstance(refused, BadInput):
-            return Response(json.dumps(refused.body), 400, mimetype="application/problem+json")
-        words = UNAVAILABLE.get(refused.status) or HTTP_STATUS_CODES.get(refused.status, "Unknown")
+            problem = {"Content-Type": "application/problem+json"}
+            return Response(json.dumps(refused.body).encode(), 400, problem)
+        words = UNAVAILABLE.get(refused.status) or responses.get(refused.status, "Unknown")
         status, message = REFUSALS.get(refused.kind, (refused.status, words))
         own_words = refused.detail if refused.kind in ("400", "401") else ""
         return reply({"message": own_words or message}, status)
@@ -128,32 +125,32 @@ class FreepikRunway(Api):
             "webhook-signature": " ".join(f"v{n},{text}" for n, text in enumerate(signatures, 1)),
         }
 
-    def create(self) -> Response:
+    def create(self, request: Request) -> Response:
         """`POST /`: an accepted task, or one of the refusals."""
         with self.posting():
-            task = self._engine.submit(self._read_order(_api_key()))
-        spoil(self._engine, task, request.environ)
+            task = self._engine.submit(self._read_order(request, _api_key(request)))
+        spoil(self._engine, task, request)
         return reply({"data": self.render(task.as_created())})
 
-    def show_task(self, task_id: str) -> Response:
+    def show_task(self, request: Request, task_id: str) -> Response:
         """`GET /<task_id>`: the task as it stands now, to the key that made it."""
-        key = _api_key()
+        key = _api_key(request)
         self._engine.check_poll(self)
         task = self.tasks.get(task_id)
         if task is None or task.account.email != key:
             raise Refused("404", 404)
         return reply({"data": self.render(task.now())})
 
-    def list_tasks(self) -> Response:
+    def list_tasks(self, request: Request) -> Response:
         """`GET /`: newest first; `page` and `per_page` are no more than implied by the page's examples."""
-        key = _api_key()
-        page, size = _page("page", 1, 10_000), _page("per_page", 20, 100)
+        key = _api_key(request)
+        page, size = _page(request, "page", 1, 10_000), _page(request, "per_page", 20, 100)
         tasks = (task for task in reversed(self.tasks.values()) if task.account.email == key)
         shown = map(self.render, map(Task.now, islice(tasks, (page - 1) * size, page * size)))
         return reply({"data": [{"task_id": task["task_id"], "status": task["status"]} for task in shown]})
 
-    def _read_order(self, key: str) -> Order:
-        given = request.get_json(force=True, silent=True)
+    def _read_order(self, request: Request, key: str) -> Order:
+        given = request.json()
         if not isinstance(given, Mapping):
             raise Refused("400", 400, "The request body is not valid JSON.")
         if invalid := _invalid(given):
@@ -162,7 +159,7 @@ class FreepikRunway(Api):
         return Order(
             api=self,
             prompt=given["prompt"],
-            base_url=f"http://{request.host}",
+            base_url=request.base_url,
             email=key,
             reply_url=callback,
             reply_ref=callback,  # there is no other reference: whoever wants one puts it into the URL
@@ -170,7 +167,7 @@ class FreepikRunway(Api):
         )
 
 
-def _api_key() -> str:
+def _api_key(request: Request) -> str:
     key = request.headers.get("x-freepik-api-key") or request.headers.get("x-magnific-api-key") or ""
     if not key:
         raise Refused("401", 401, "Missing API key")
@@ -197,7 +194,7 @@ def _invalid(given: Mapping[str, object]) -> dict[str, str]:
     return found
 
 
-def _page(name: str, default: int, highest: int) -> int:
+def _page(request: Request, name: str, default: int, highest: int) -> int:
     text = request.args.get(name, str(default))
     if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= highest):
         raise BadInput({name: f"must be an integer from 1 to {highest}"}, wrapped=False)

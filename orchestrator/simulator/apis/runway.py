@@ -8,19 +8,18 @@ Beyond an account's limit a task is accepted and THROTTLED until one of the runn
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from http.client import responses
 
-from flask import Blueprint, Response, request
-from werkzeug.http import HTTP_STATUS_CODES
-
-from orchestrator.simulator.api import Api, reply
+from orchestrator.simulator.api import Api
 from orchestrator.simulator.apis.runway_input import find_issues, read_size
 from orchestrator.simulator.engine import Engine
 from orchestrator.simulator.markers import Marker
 from orchestrator.simulator.model import Account, Order, Phase, Refused, Snapshot, Task
 from orchestrator.simulator.pictures import picture_id
 from orchestrator.simulator.replies import spoil
+from orchestrator.simulator.web import Request, Response, Route, reply
 
 VERSION = "2024-11-06"
 BAD_TOKEN = "bad-token"
@@ -60,14 +59,13 @@ class Runway(Api):
         self.queues_overflow = self._engine.options.runway_overflow == "queue"
         self._stale: set[str] = set()
 
-    def blueprint(self) -> Blueprint:
-        """The routes of this API; each asks for a bearer token and the version."""
-        routes = Blueprint(self.name, __name__, url_prefix="/v1")
-        routes.register_error_handler(Refused, self.refusal)
-        routes.add_url_rule("/text_to_image", "create", self.create, methods=["POST"])
-        routes.add_url_rule("/tasks/<task_id>", "show_task", self.show_task, methods=["GET"])
-        routes.add_url_rule("/tasks/<task_id>", "delete_task", self.delete_task, methods=["DELETE"])
-        return routes
+    def routes(self) -> Iterable[Route]:
+        """What it serves; everything asks for a bearer token and the version."""
+        return (
+            Route("POST", "/v1/text_to_image", self.create),
+            Route("GET", "/v1/tasks/{}", self.show_task),
+            Route("DELETE", "/v1/tasks/{}", self.delete_task),
+        )
 
     def render(self, snapshot: Snapshot) -> dict[str, object]:
         """The task object, which has other fields in each status."""
@@ -91,46 +89,46 @@ class Runway(Api):
 
     def refusal(self, refused: Refused) -> Response:
         """The error answer."""
-        words = HTTP_STATUS_CODES.get(refused.status, "Unknown")
+        words = responses.get(refused.status, "Unknown")
         status, body = ANSWERS.get(refused.kind, (refused.status, {"error": words}))
         if refused.kind == "400" and refused.detail:
             body = json.loads(refused.detail)
         return reply(body, status)
 
-    def create(self) -> Response:
+    def create(self, request: Request) -> Response:
         """`POST /text_to_image`: the id of an accepted task, or one of the refusals."""
         with self.posting():
-            account = self._authorize()
-            order = self._read_order(account)
+            account = self._authorize(request)
+            order = self._read_order(request, account)
             if account.daily_left == 0:
                 raise Refused("429D", 429)
             task = self._engine.submit(order)
             if account.daily_left is not None:
                 account.daily_left -= 1
-        spoil(self._engine, task, request.environ)
+        spoil(self._engine, task, request)
         return reply({"id": task.id, "estimatedCost": {"credits": CREDITS}})
 
-    def show_task(self, task_id: str) -> Response:
+    def show_task(self, request: Request, task_id: str) -> Response:
         """`GET /tasks/<id>`: the task as it stands now."""
-        account = self._authorize()
+        account = self._authorize(request)
         self._engine.check_poll(self)
         return reply(self.render(self._find(account, task_id).now()))
 
-    def delete_task(self, task_id: str) -> Response:
+    def delete_task(self, request: Request, task_id: str) -> Response:
         """`DELETE /tasks/<id>`: stops it, or deletes what it made; then nobody can ask for it any more."""
-        self._engine.delete(self._find(self._authorize(), task_id))
+        self._engine.delete(self._find(self._authorize(request), task_id))
         return Response(status=204)
 
-    def _authorize(self) -> Account:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    def _authorize(self, request: Request) -> Account:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or token.strip() in ("", BAD_TOKEN):
             raise Refused("401", 401)
-        if request.headers.get("X-Runway-Version") != VERSION:
+        if request.headers.get("x-runway-version") != VERSION:
             raise _invalid(f"X-Runway-Version must be {VERSION}")
         return self._engine.account(self, token.strip())
 
-    def _read_order(self, account: Account) -> Order:
-        body = request.get_json(force=True, silent=True)
+    def _read_order(self, request: Request, account: Account) -> Order:
+        body = request.json()
         issues = find_issues(body)
         if issues or not isinstance(body, Mapping):
             told = [{"code": "custom", "path": path, "message": message} for path, message in issues]
@@ -138,7 +136,7 @@ class Runway(Api):
         return Order(
             api=self,
             prompt=str(body["promptText"]),
-            base_url=f"http://{request.host}",
+            base_url=request.base_url,
             email=account.email,
             parameters={"size": read_size(body["ratio"]), "count": body.get("outputCount", 1)},
         )

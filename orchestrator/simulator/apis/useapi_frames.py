@@ -6,17 +6,18 @@ says so.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 
-from flask import Blueprint, Response, request
-
-from orchestrator.simulator.api import Api, reply
+from orchestrator.simulator.api import Api
 from orchestrator.simulator.apis.useapi_frames_input import SIZES, read_page, read_parameters
 from orchestrator.simulator.apis.useapi_frames_output import show_references, show_refusal, show_task, task_id
 from orchestrator.simulator.engine import Engine
 from orchestrator.simulator.model import Order, Refused, Snapshot, Task
 from orchestrator.simulator.replies import spoil
+from orchestrator.simulator.web import Request, Response, Route, reply
 
+ROOT = "/v1/runwayml"
 BAD_TOKEN = "bad-token"
 
 
@@ -28,21 +29,17 @@ class UseapiFrames(Api):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def blueprint(self) -> Blueprint:
-        """The routes of this API; each asks for a bearer token."""
-        routes = Blueprint(self.name, __name__, url_prefix="/v1/runwayml")
-        routes.register_error_handler(Refused, self.refusal)
-        for method, path, view in (
-            ("POST", "/frames/create", self.create),
-            ("GET", "/tasks/", self.list_tasks),
-            ("GET", "/tasks/<path:public_id>", self.show_task),
-            ("DELETE", "/tasks/<path:public_id>", self.delete_task),
-            ("GET", "/scheduler/", self.list_scheduled),
-            ("DELETE", "/scheduler/<path:public_id>", self.unschedule),
-            ("GET", "/accounts/", self.list_accounts),
-        ):
-            routes.add_url_rule(path, view.__name__, view, methods=[method], strict_slashes=False)
-        return routes
+    def routes(self) -> Iterable[Route]:
+        """What it serves; everything asks for a bearer token."""
+        return (
+            Route("POST", f"{ROOT}/frames/create", self.create),
+            Route("GET", f"{ROOT}/tasks/", self.list_tasks),
+            Route("GET", f"{ROOT}/tasks/{{}}", self.show_task),
+            Route("DELETE", f"{ROOT}/tasks/{{}}", self.delete_task),
+            Route("GET", f"{ROOT}/scheduler/", self.list_scheduled),
+            Route("DELETE", f"{ROOT}/scheduler/{{}}", self.unschedule),
+            Route("GET", f"{ROOT}/accounts/", self.list_accounts),
+        )
 
     def render(self, snapshot: Snapshot) -> dict[str, object]:
         """The task object, the same in answers and callbacks."""
@@ -52,25 +49,26 @@ class UseapiFrames(Api):
         """The error answer."""
         return reply(show_refusal(refused), refused.status)
 
-    def create(self) -> Response:
+    def create(self, request: Request) -> Response:
         """`POST /frames/create`: an accepted task, or one of the many refusals."""
         with self.posting():
-            _authorize()
-            task = self._engine.submit(self._read_order())
-        spoil(self._engine, task, request.environ)
+            _authorize(request)
+            task = self._engine.submit(self._read_order(request))
+        spoil(self._engine, task, request)
         return reply(self.render(task.as_created()))
 
-    def show_task(self, public_id: str) -> Response:
+    def show_task(self, request: Request, public_id: str) -> Response:
         """`GET /tasks/<taskId>`: the task as it stands now."""
-        _authorize()
+        _authorize(request)
         self._engine.check_poll(self)
         return reply(self.render(self._find(public_id).now()))
 
-    def list_tasks(self) -> Response:
+    def list_tasks(self, request: Request) -> Response:
         """`GET /tasks/`: newest first, those started by hand included. The envelope `tasks` is a guess."""
-        _authorize()
-        offset, limit, statuses = read_page(request.args)
-        email = request.args.get("email")
+        _authorize(request)
+        query = request.args
+        offset, limit, statuses = read_page(query)
+        email = query.get("email")
         if not email and len(self.accounts) > 1:
             raise Refused("400", 400, "Parameter email is required")
         tasks = (task for task in reversed(self.tasks.values()) if email in (None, "", task.account.email))
@@ -81,41 +79,41 @@ class UseapiFrames(Api):
         )
         return reply({"tasks": [self.render(snapshot) for snapshot in islice(found, offset, offset + limit)]})
 
-    def delete_task(self, public_id: str) -> Response:
+    def delete_task(self, request: Request, public_id: str) -> Response:
         """`DELETE /tasks/<taskId>`: stops it too, about which the pages are silent."""
-        _authorize()
+        _authorize(request)
         self._engine.delete(self._find(public_id))
         return reply({"success": True, "code": 200})
 
-    def list_scheduled(self) -> Response:
+    def list_scheduled(self, request: Request) -> Response:
         """`GET /scheduler`: what useapi itself tracks now, as a bare array."""
-        _authorize()
+        _authorize(request)
         held = (task for account in self.accounts.values() for task in account.held.values())
         return reply([show_references(task) for task in held if not task.order.foreign])
 
-    def unschedule(self, public_id: str) -> Response:
+    def unschedule(self, request: Request, public_id: str) -> Response:
         """`DELETE /scheduler/<taskId>`: tracking stops, at Runway the task goes on."""
-        _authorize()
+        _authorize(request)
         task = self._find(public_id)
         if task.id not in task.account.held:
             raise Refused("404", 404)
         self._engine.untrack(task)
         return reply({"success": True, "code": 200})
 
-    def list_accounts(self) -> Response:
+    def list_accounts(self, request: Request) -> Response:
         """`GET /accounts`: without the passwords and tokens that the real one hands out."""
-        _authorize()
+        _authorize(request)
         accounts = self.accounts.values()
         return reply({known.email: {"email": known.email, "maxJobs": known.max_jobs} for known in accounts})
 
-    def _read_order(self) -> Order:
+    def _read_order(self, request: Request) -> Order:
         given = read_parameters(request)
         prompt = str(given["text_prompt"])
         width, height = SIZES[str(given.get("aspect_ratio", "16:9"))]
         return Order(
             api=self,
             prompt=prompt,
-            base_url=f"http://{request.host}",
+            base_url=request.base_url,
             email=_optional(given, "email"),
             max_jobs=int(str(given["maxJobs"])) if "maxJobs" in given else None,
             reply_url=_optional(given, "replyUrl"),
@@ -146,7 +144,7 @@ def _optional(given: dict[str, object], name: str) -> str | None:
     return str(given[name]) if given.get(name) else None
 
 
-def _authorize() -> None:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+def _authorize(request: Request) -> None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or token.strip() in ("", BAD_TOKEN):
         raise Refused("401", 401)

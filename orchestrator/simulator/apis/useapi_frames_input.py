@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
-from flask import Request
-
 from orchestrator.simulator.model import Refused
+from orchestrator.simulator.web import Request
 
 SIZES = {
     # Only 9:16 (1088 by 1920) stands in the pages; the others are guesses of the same area and steps of 16.
@@ -92,7 +91,7 @@ TYPED = ("diversity", "seed", "num_images", "exploreMode", "maxJobs")
 
 def read_parameters(asked: Request) -> dict[str, object]:
     """The known, checked fields of a JSON or form request, null left out. Raises: Refused (400)."""
-    given: object = asked.get_json(force=True, silent=True) if asked.mimetype != FORM else _read_form(asked)
+    given: object = asked.json() if asked.media_type != FORM else _read_form(asked)
     if not isinstance(given, Mapping):
         raise _invalid("Unable to parse the request body")
     found = {name: read(name, given[name]) for name, read in READERS.items() if given.get(name) is not None}
@@ -116,7 +115,7 @@ def read_page(query: Mapping[str, str]) -> tuple[int, int, frozenset[str] | None
 
 
 def _read_form(asked: Request) -> dict[str, object]:
-    return {name: _from_form(value) if name in TYPED else value for name, value in asked.form.items()}
+    return {name: _from_form(value) if name in TYPED else value for name, value in asked.form().items()}
 
 
 def _from_form(value: str) -> object:

@@ -6,10 +6,9 @@ type there, between text, number and null; they do here too.
 
 from __future__ import annotations
 
-import uuid
+import hashlib
 from datetime import UTC, datetime
-
-from werkzeug.http import HTTP_STATUS_CODES
+from http.client import responses
 
 from orchestrator.simulator.markers import Marker
 from orchestrator.simulator.model import Phase, Refused, Snapshot, Task
@@ -84,7 +83,7 @@ def show_refusal(refused: Refused) -> dict[str, object]:
         case "404":
             return {"error": "Not found.", "code": 404}
         case _:
-            words = refused.detail or HTTP_STATUS_CODES.get(refused.status, "Unknown")
+            words = refused.detail or responses.get(refused.status, "Unknown")
             return {"error": words, "code": refused.status}
 
 
@@ -140,7 +139,7 @@ def _artifacts(snapshot: Snapshot) -> list[dict[str, object]]:
 
 def _artifact(snapshot: Snapshot, url: str, index: int, claimed: tuple[int, int]) -> dict[str, object]:
     task = snapshot.task
-    asset = str(uuid.uuid5(uuid.UUID(task.id), str(index)))
+    asset, made_at = _derived_id(task, str(index)), _iso(snapshot.at)
     width, height = picture_size(*claimed)
     return {
         "assetId": f"user:{USER}-runwayml:{task.account.email}-asset:{asset}",
@@ -151,11 +150,11 @@ def _artifact(snapshot: Snapshot, url: str, index: int, claimed: tuple[int, int]
         "fileSize": str(FILE_BYTES),
         "isDirectory": False,
         "previewUrls": [url],
-        "createdAt": _iso(snapshot.at),
-        "updatedAt": _iso(snapshot.at),
+        "createdAt": made_at,
+        "updatedAt": made_at,
         "userId": USER,
         "createdBy": USER,
-        "parentAssetGroupId": str(uuid.uuid5(uuid.UUID(task.id), "group")),
+        "parentAssetGroupId": _derived_id(task, "group"),
         "private": True,
         "privateInTeam": True,
         "deleted": False,
@@ -163,6 +162,11 @@ def _artifact(snapshot: Snapshot, url: str, index: int, claimed: tuple[int, int]
         "favorite": False,
         "metadata": {"dimensions": [width, height], "size": {"width": width, "height": height}},
     }
+
+
+def _derived_id(task: Task, name: str) -> str:
+    digits = hashlib.md5(f"{task.id}/{name}".encode(), usedforsecurity=False).hexdigest()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _iso(moment: float) -> str:

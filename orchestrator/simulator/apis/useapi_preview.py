@@ -7,11 +7,11 @@ and any number of requests may be made side by side.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import gevent
-from flask import Blueprint, Response, request
 
-from orchestrator.simulator.api import Api, reply
+from orchestrator.simulator.api import Api
 from orchestrator.simulator.apis.useapi_frames_input import SIZES
 from orchestrator.simulator.apis.useapi_frames_output import MODERATED, NO_CREDIT
 from orchestrator.simulator.engine import Engine
@@ -19,6 +19,7 @@ from orchestrator.simulator.markers import Marker
 from orchestrator.simulator.model import Order, Phase, Refused, Snapshot
 from orchestrator.simulator.pictures import picture_id
 from orchestrator.simulator.replies import spoil, wait_until_closed
+from orchestrator.simulator.web import Request, Response, Route, reply
 
 BAD_TOKEN = "bad-token"
 SIDE_BY_SIDE = 1_000_000
@@ -40,12 +41,9 @@ class UseapiPreview(Api):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def blueprint(self) -> Blueprint:
-        """The one route; it asks for a bearer token."""
-        routes = Blueprint(self.name, __name__, url_prefix="/v1/runwayml")
-        routes.register_error_handler(Refused, self.refusal)
-        routes.add_url_rule("/text_to_image_preview/", "preview", self.preview, methods=["GET"])
-        return routes
+    def routes(self) -> Iterable[Route]:
+        """The only one; it asks for a bearer token."""
+        return [Route("GET", "/v1/runwayml/text_to_image_preview/", self.preview)]
 
     def render(self, snapshot: Snapshot) -> dict[str, object]:
         """URL and seed; without the URL where [empty] asks for it."""
@@ -69,15 +67,15 @@ class UseapiPreview(Api):
         words = refused.detail or f"HTTP {refused.status}"
         return reply({"error": words, "code": refused.status}, refused.status)
 
-    def preview(self) -> Response:
+    def preview(self, request: Request) -> Response:
         """`GET /text_to_image_preview/`: the picture's URL, after the time it takes to make it."""
         with self.posting():
-            if request.headers.get("Authorization", "") in ("", "Bearer ", f"Bearer {BAD_TOKEN}"):
+            if request.headers.get("authorization", "") in ("", "Bearer ", f"Bearer {BAD_TOKEN}"):
                 raise Refused("401", 401, "Unauthorized")
-            task = self._engine.submit(self._read_order())
-        spoil(self._engine, task, request.environ)
+            task = self._engine.submit(self._read_order(request))
+        spoil(self._engine, task, request)
         if Marker.FOREVER in task.markers:
-            wait_until_closed(request.environ)
+            wait_until_closed(request.connection)
         elif task.ended_at is None:
             gevent.sleep(max(0.0, task.created_at + task.seconds - time.time()))
         self._engine.end(task)
@@ -88,7 +86,7 @@ class UseapiPreview(Api):
             raise Refused("403", 403)
         raise Refused("5xx", 500, "The generation did not succeed.")
 
-    def _read_order(self) -> Order:
+    def _read_order(self, request: Request) -> Order:
         given = {name: text for name, text in request.args.items() if text}
         if not given.get("text_prompt"):
             raise Refused("400", 400, "Parameter text_prompt is required")
@@ -102,7 +100,7 @@ class UseapiPreview(Api):
         return Order(
             api=self,
             prompt=given["text_prompt"],
-            base_url=f"http://{request.host}",
+            base_url=request.base_url,
             email=given.get("email"),
             max_jobs=SIDE_BY_SIDE,
             parameters=parameters,

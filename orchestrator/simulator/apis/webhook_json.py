@@ -7,16 +7,15 @@ drawing, done or broken, and `job.images` is a list of objects. Each key is an a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from flask import Blueprint, Response, request
-
-from orchestrator.simulator.api import Api, reply
+from orchestrator.simulator.api import Api
 from orchestrator.simulator.engine import Engine
 from orchestrator.simulator.markers import Marker
 from orchestrator.simulator.model import Order, Phase, Refused, Snapshot
 from orchestrator.simulator.pictures import picture_id
 from orchestrator.simulator.replies import spoil
+from orchestrator.simulator.web import Request, Response, Route, reply
 
 BAD_TOKEN = "bad-token"
 SIZES = {"wide": (1920, 1088), "square": (1456, 1456), "tall": (1088, 1920)}
@@ -38,13 +37,12 @@ class WebhookJson(Api):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def blueprint(self) -> Blueprint:
-        """The routes; each asks for a key in `X-Api-Key`."""
-        routes = Blueprint(self.name, __name__, url_prefix="/v1/generic")
-        routes.register_error_handler(Refused, self.refusal)
-        routes.add_url_rule("/jobs", "create", self.create, methods=["POST"])
-        routes.add_url_rule("/jobs/<job_id>", "show", self.show, methods=["GET"])
-        return routes
+    def routes(self) -> Iterable[Route]:
+        """What it serves; everything asks for a key in `X-Api-Key`."""
+        return (
+            Route("POST", "/v1/generic/jobs", self.create),
+            Route("GET", "/v1/generic/jobs/{}", self.show),
+        )
 
     def render(self, snapshot: Snapshot) -> dict[str, object]:
         """The job, the same in answers and callbacks."""
@@ -65,24 +63,24 @@ class WebhookJson(Api):
         """The error answer."""
         return reply({"problem": refused.detail or f"refused with {refused.status}"}, refused.status)
 
-    def create(self) -> Response:
+    def create(self, request: Request) -> Response:
         """`POST /jobs`: 202 and the job."""
         with self.posting():
-            _authorize()
-            task = self._engine.submit(self._read_order())
-        spoil(self._engine, task, request.environ)
+            _authorize(request)
+            task = self._engine.submit(self._read_order(request))
+        spoil(self._engine, task, request)
         return reply(self.render(task.as_created()), 202)
 
-    def show(self, job_id: str) -> Response:
+    def show(self, request: Request, job_id: str) -> Response:
         """`GET /jobs/<id>`: the job as it stands now."""
-        _authorize()
+        _authorize(request)
         self._engine.check_poll(self)
         if job_id not in self.tasks:
             raise Refused("404", 404)
         return reply(self.render(self.tasks[job_id].now()))
 
-    def _read_order(self) -> Order:
-        given = request.get_json(force=True, silent=True)
+    def _read_order(self, request: Request) -> Order:
+        given = request.json()
         if not isinstance(given, Mapping) or not isinstance(given.get("text"), str) or not given["text"]:
             raise Refused("400", 400, "text is missing")
         options = given.get("options") or {}
@@ -92,7 +90,7 @@ class WebhookJson(Api):
         return Order(
             api=self,
             prompt=given["text"],
-            base_url=f"http://{request.host}",
+            base_url=request.base_url,
             email=f"key-{hashlib.sha256(request.headers['X-Api-Key'].encode()).hexdigest()[:8]}",
             reply_url=given.get("notify"),
             reply_ref=given.get("tag"),
@@ -109,6 +107,6 @@ def _images(snapshot: Snapshot) -> list[dict[str, object]]:
     return [{"url": f"{task.order.base_url}/artifacts/{name}/{index}.png"} for index in range(count)]
 
 
-def _authorize() -> None:
-    if request.headers.get("X-Api-Key", "") in ("", BAD_TOKEN):
+def _authorize(request: Request) -> None:
+    if request.headers.get("x-api-key", "") in ("", BAD_TOKEN):
         raise Refused("401", 401, "no such key")
