@@ -9,11 +9,14 @@ import http.client
 import io
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import requests
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import NameResolutionError, NewConnectionError
@@ -21,7 +24,12 @@ from urllib3.exceptions import NameResolutionError, NewConnectionError
 from orchestrator.addresses import is_public
 from orchestrator.errors import NotPublic
 
+CONNECT_SECONDS = 5.0
+POOL_SIZE = 128  # connections kept per host
+BUFFER_BYTES = 64 * 2**10
 PIECE_BYTES = 16 * 2**10  # one TLS record: `sendall` begins its timeout anew with each
+
+NOTHING: Mapping[str, str] = {}
 
 _until: ContextVar[float] = ContextVar("until", default=float("inf"))  # of time.monotonic()
 
@@ -48,8 +56,12 @@ def _set_timeout(sock: socket.socket, most: float | None = None) -> None:
 class _TimedReader(io.RawIOBase):
     """What a socket brings, each read within what is left of the time."""
 
-    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
-        self._sock, self._raw = sock, raw
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock, self._raw = sock, sock.makefile("rb", buffering=0)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """What a response reads of its socket."""
+        return io.BufferedReader(self, BUFFER_BYTES)
 
     def readable(self) -> bool:
         return True
@@ -65,19 +77,26 @@ class _TimedReader(io.RawIOBase):
 
 class _TimedResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
-        self.fp = io.BufferedReader(_TimedReader(sock, self.fp.detach()))
+        super().__init__(_TimedReader(sock), *args, **options)  # type: ignore[arg-type]
 
 
 class _TimedConnection(HTTPConnection):
     response_class = _TimedResponse
 
-    def send(self, data: Any) -> None:
-        view = memoryview(data)
+    def request(self, *args: Any, **options: Any) -> None:
+        """Head and body go out together: in one system call, and in one packet where they are small."""
+        self._written: list[bytes] = []
+        super().request(*args, **options)
+        view = memoryview(b"".join(self._written))
+        self._written.clear()
+        if self.sock is None:
+            self.connect()
         for start in range(0, len(view), PIECE_BYTES):
-            if self.sock is not None:
-                _set_timeout(self.sock)
-            super().send(view[start : start + PIECE_BYTES])
+            _set_timeout(self.sock)
+            self.sock.sendall(view[start : start + PIECE_BYTES])
+
+    def send(self, data: Any) -> None:
+        self._written.append(data)
 
 
 class _TimedTlsConnection(_TimedConnection, HTTPSConnection):
@@ -137,3 +156,57 @@ class _PublicTlsPool(HTTPSConnectionPool):
 ANYWHERE = {"http": _TimedPool, "https": _TimedTlsPool}
 PUBLIC = {"https": _PublicTlsPool}
 PUBLIC_OR_PLAIN = {"http": _PublicPool, **PUBLIC}
+
+
+class _Adapter(HTTPAdapter):
+    def __init__(self, pools: Mapping[str, type[HTTPConnectionPool]]) -> None:
+        self._pools = pools
+        super().__init__(pool_connections=POOL_SIZE, pool_maxsize=POOL_SIZE, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        """Without its cookies: one session serves every account, and one of theirs must not reach another."""
+        response = requests.Response()
+        response.status_code, response.raw = resp.status, resp
+        response.headers = CaseInsensitiveDict(resp.headers)
+        return response
+
+
+class Session(requests.Session):
+    """Connections of these pools, kept for the next call. Thread-safe."""
+
+    verify: bool | str
+
+    def __init__(self, pools: Mapping[str, type[HTTPConnectionPool]], **headers: str) -> None:
+        super().__init__()
+        self.headers.update({"User-Agent": "orchestrator", **headers})
+        self.adapters.clear()  # a scheme without a pool of ours cannot be called
+        for scheme in pools:
+            self.mount(f"{scheme}://", _Adapter(pools))
+
+    def call(
+        self,
+        seconds: float,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] = NOTHING,
+        *,
+        query: Mapping[str, str] = NOTHING,
+        json: Any = None,
+        data: bytes | None = None,
+    ) -> requests.Response:
+        """The beginning of an answer, straight from the adapter.
+
+        `Session.send` would follow redirects, keep cookies, and take proxies and logins from the environment.
+        """
+        request = requests.PreparedRequest()
+        request.prepare_method(method)
+        request.prepare_url(url, query or None)
+        request.prepare_headers({**self.headers, **headers})
+        request.prepare_body(data, None, json)
+        request.prepare_auth(None)  # of a base_url that has one
+        timeout = (CONNECT_SECONDS, seconds)
+        return self.get_adapter(url).send(request, stream=True, timeout=timeout, verify=self.verify)
