@@ -16,7 +16,6 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import NameResolutionError, NewConnectionError
@@ -26,6 +25,10 @@ from orchestrator.errors import NotPublic
 
 CONNECT_SECONDS = 5.0
 POOL_SIZE = 128  # connections kept per host
+# One that stood idle for longer is not used again: a load balancer on the way may be about to drop it, and a
+# POST that meets that may or may not have arrived. AWS: 60 s, where nobody says otherwise (read 2026-11).
+# https://docs.aws.amazon.com/elasticloadbalancing/latest/classic/config-idle-timeout.html
+IDLE_SECONDS = 50.0
 BUFFER_BYTES = 64 * 2**10
 PIECE_BYTES = 16 * 2**10  # one TLS record: `sendall` begins its timeout anew with each
 
@@ -82,9 +85,16 @@ class _TimedResponse(http.client.HTTPResponse):
 
 class _TimedConnection(HTTPConnection):
     response_class = _TimedResponse
+    _used_at = 0.0  # of time.monotonic()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it may be used for one more request."""
+        return time.monotonic() < self._used_at + IDLE_SECONDS and super().is_connected
 
     def request(self, *args: Any, **options: Any) -> None:
         """Head and body go out together: in one system call, and in one packet where they are small."""
+        self._used_at = time.monotonic()
         self._written: list[bytes] = []
         super().request(*args, **options)
         view = memoryview(b"".join(self._written))
@@ -171,7 +181,7 @@ class _Adapter(HTTPAdapter):
         """Without its cookies: one session serves every account, and one of theirs must not reach another."""
         response = requests.Response()
         response.status_code, response.raw = resp.status, resp
-        response.headers = CaseInsensitiveDict(resp.headers)
+        response.headers = resp.headers  # a mapping of the same behaviour
         return response
 
 

@@ -201,6 +201,6 @@ def _reply(response: requests.Response, content: bytes) -> Reply:
         body = json.loads(content.decode(json.detect_encoding(content), "replace"))
     except (ValueError, RecursionError):
         body = None
-    headers = {name.lower(): value for name, value in response.headers.items()}
+    headers = {name.lower(): value for name, value in response.raw.headers.itermerged()}
     text = content[: 4 * TEXT_CHARACTERS].decode("utf-8", "replace")[:TEXT_CHARACTERS]
     return Reply(response.status_code, headers, body, text)

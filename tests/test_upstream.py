@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -231,6 +232,35 @@ def test_a_kept_connection_that_the_server_closed_is_not_used_for_the_next_post(
             assert closed.wait(30)
         thread.join()
     assert [heard.rpartition(b"\r\n\r\n")[2] for heard in requests_heard] == [b"0", b"1"]
+
+
+@pytest.mark.parametrize(("idle_seconds", "connections"), [(50.0, 1), (0.0, 2)])
+def test_a_connection_that_stood_idle_for_long_is_not_used_again(
+    upstream, monkeypatch, idle_seconds, connections
+):
+    monkeypatch.setattr("orchestrator.connections.IDLE_SECONDS", idle_seconds)
+    came_from = []
+
+    class Keeping(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            came_from.append(self.client_address)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Keeping) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        for _ in range(2):
+            upstream.send(Request("GET", f"http://127.0.0.1:{server.server_port}"), TIMEOUT_SECONDS)
+        upstream.close()
+        server.shutdown()
+        thread.join()
+    assert (len(came_from), len(set(came_from))) == (2, connections)
 
 
 # --- failures of requests -----------------------------------------------------------------------------
