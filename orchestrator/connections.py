@@ -9,13 +9,11 @@ import http.client
 import io
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-import requests
-from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import NameResolutionError, NewConnectionError
@@ -23,16 +21,12 @@ from urllib3.exceptions import NameResolutionError, NewConnectionError
 from orchestrator.addresses import is_public
 from orchestrator.errors import NotPublic
 
-CONNECT_SECONDS = 5.0
-POOL_SIZE = 128  # connections kept per host
 # One that stood idle for longer is not used again: a load balancer on the way may be about to drop it, and a
 # POST that meets that may or may not have arrived. AWS: 60 s, where nobody says otherwise (read 2026-11).
 # https://docs.aws.amazon.com/elasticloadbalancing/latest/classic/config-idle-timeout.html
 IDLE_SECONDS = 50.0
 BUFFER_BYTES = 64 * 2**10
 PIECE_BYTES = 16 * 2**10  # one TLS record: `sendall` begins its timeout anew with each
-
-NOTHING: Mapping[str, str] = {}
 
 _until: ContextVar[float] = ContextVar("until", default=float("inf"))  # of time.monotonic()
 
@@ -166,57 +160,3 @@ class _PublicTlsPool(HTTPSConnectionPool):
 ANYWHERE = {"http": _TimedPool, "https": _TimedTlsPool}
 PUBLIC = {"https": _PublicTlsPool}
 PUBLIC_OR_PLAIN = {"http": _PublicPool, **PUBLIC}
-
-
-class _Adapter(HTTPAdapter):
-    def __init__(self, pools: Mapping[str, type[HTTPConnectionPool]]) -> None:
-        self._pools = pools
-        super().__init__(pool_connections=POOL_SIZE, pool_maxsize=POOL_SIZE, max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = self._pools
-
-    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        """Without its cookies: one session serves every account, and one of theirs must not reach another."""
-        response = requests.Response()
-        response.status_code, response.raw = resp.status, resp
-        response.headers = resp.headers  # a mapping of the same behaviour
-        return response
-
-
-class Session(requests.Session):
-    """Connections of these pools, kept for the next call. Thread-safe."""
-
-    verify: bool | str
-
-    def __init__(self, pools: Mapping[str, type[HTTPConnectionPool]], **headers: str) -> None:
-        super().__init__()
-        self.headers.update({"User-Agent": "orchestrator", **headers})
-        self.adapters.clear()  # a scheme without a pool of ours cannot be called
-        for scheme in pools:
-            self.mount(f"{scheme}://", _Adapter(pools))
-
-    def call(
-        self,
-        seconds: float,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] = NOTHING,
-        *,
-        query: Mapping[str, str] = NOTHING,
-        json: Any = None,
-        data: bytes | None = None,
-    ) -> requests.Response:
-        """The beginning of an answer, straight from the adapter.
-
-        `Session.send` would follow redirects, keep cookies, and take proxies and logins from the environment.
-        """
-        request = requests.PreparedRequest()
-        request.prepare_method(method)
-        request.prepare_url(url, query or None)
-        request.prepare_headers({**self.headers, **headers})
-        request.prepare_body(data, None, json)
-        request.prepare_auth(None)  # of a base_url that has one
-        timeout = (CONNECT_SECONDS, seconds)
-        return self.get_adapter(url).send(request, stream=True, timeout=timeout, verify=self.verify)

@@ -13,9 +13,10 @@ import requests
 from urllib3.exceptions import LocationValueError, NewConnectionError
 
 from orchestrator.addresses import is_own, may_fetch
-from orchestrator.connections import ANYWHERE, PUBLIC, PUBLIC_OR_PLAIN, Session, deadline
+from orchestrator.connections import ANYWHERE, PUBLIC, PUBLIC_OR_PLAIN, deadline
 from orchestrator.errors import BadPicture, Broken, CollectFailed, NotPublic, Uncertain, Unreachable
 from orchestrator.models import Reply, Request
+from orchestrator.sessions import Session
 
 DOWNLOAD_SECONDS = 600.0  # one picture in all
 CHUNK_SECONDS = 30.0  # so 2 KiB a second at least
