@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import tempfile
 import uuid
@@ -72,6 +73,7 @@ class Artifacts:
         )
         self._local = "file" in protocols
         self._upload = next((UPLOADS[each] for each in UPLOADS if each in protocols), None)
+        self._move = os.replace if self._local else self._files.mv
         self._where = self._shown(self._root)
 
     def put(
@@ -145,16 +147,27 @@ class Artifacts:
                     f"/dev/fd/{file.fileno()}", path, callback=_Progress(progress), **self._upload(media_type)
                 )
             return
-        self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
         growing = f"{path}.{uuid.uuid4().hex[:8]}.part"
         try:
-            with self._files.open(growing, "wb") as file:
+            with self._begun(growing) as file:
                 yield file.write
-            self._files.mv(growing, path)
+            self._move(growing, path)
         except BaseException:
             with suppress(Exception):  # it may not even have been begun
                 self._files.rm_file(growing)
             raise
+
+    def _begun(self, path: str) -> Any:
+        """A new file, open for writing."""
+        folder = path.rpartition("/")[0]
+        if not self._local:
+            self._files.makedirs(folder, exist_ok=True)
+            return self._files.open(path, "wb")
+        try:
+            return open(path, "wb")
+        except FileNotFoundError:
+            os.makedirs(folder, exist_ok=True)
+            return open(path, "wb")
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -43,9 +43,14 @@ def without_queries(text: str) -> str:
     return QUERY.sub(r"\1?…", text)
 
 
+def without_emails(text: str) -> str:
+    """A text with each e-mail address masked."""
+    return EMAIL.sub("<e-mail>", text) if "@" in text else text
+
+
 def masked(text: str, most: int = MESSAGE_CHARACTERS) -> str:
     """A stranger's words, fit to be kept and shown: short, one line, without e-mail addresses."""
-    text = EMAIL.sub("<e-mail>", text[: 4 * most])
+    text = without_emails(text[: 4 * most])
     if not text.isprintable():
         text = "".join(letter if letter.isprintable() else " " for letter in text)
     text = text if len(text) <= most else text[: most - 1] + "…"

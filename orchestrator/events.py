@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from orchestrator.errors import EMAIL
+from orchestrator.errors import without_emails
 
 LOGGER = logging.getLogger("orchestrator")
 
@@ -60,5 +60,4 @@ def _plain(value: object) -> object:
     """As JSON has it. The e-mail address of an account is part of what some providers call a generation."""
     if isinstance(value, bool | int | float):
         return value
-    text = str(value)
-    return EMAIL.sub("<e-mail>", text) if "@" in text else text
+    return without_emails(str(value))

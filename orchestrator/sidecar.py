@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.errors import EMAIL
+from orchestrator.errors import without_emails
 from orchestrator.models import Artifact, Job
 from orchestrator.schemas import moment
 
@@ -78,7 +78,7 @@ def sidecar(
 
 
 def written(about: Sidecar) -> bytes:
-    return json.dumps(asdict(about), indent=1, ensure_ascii=False).encode("utf-8", "replace")
+    return json.dumps(vars(about), indent=1, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def read(text: bytes) -> Sidecar | None:
@@ -108,7 +108,7 @@ def _safe(value: Any) -> Any:
     if value.startswith("data:"):
         digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
         return f"{value.partition(',')[0][:100]},sha256={digest}"
-    return EMAIL.sub("<e-mail>", _unsigned(value) if "://" in value and " " not in value else value)
+    return without_emails(_unsigned(value) if "://" in value and " " not in value else value)
 
 
 def _unsigned(url: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.errors import EMAIL, masked, without_queries
+from orchestrator.errors import masked, without_emails, without_queries
 from orchestrator.models import Job, Notice
 from orchestrator.schemas import moment
 
@@ -59,7 +59,7 @@ def _attempt(number: int, row: Row) -> Iterator[Moment]:
         if row.get(name):
             yield Moment(float(row[name]), f"attempt.{event}", text, number, {**account, **more})
 
-    upstream_id = EMAIL.sub("<e-mail>", row.get("upstream_id", ""))
+    upstream_id = without_emails(row.get("upstream_id", ""))
     yield from at("granted", "granted", f"a slot of {account['account']} was granted")
     yield from at("opened", "opened", f"submitted to {row.get('provider')} by {account['account']}")
     yield from at("uncertain_since", "uncertain", "not answered: it may have arrived, or not")

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import http.cookiejar
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ssl import SSLCertVerificationError
-from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import LocationValueError, NewConnectionError
 
 from orchestrator.addresses import is_own, may_fetch
 from orchestrator.connections import ANYWHERE, PUBLIC, PUBLIC_OR_PLAIN, deadline
 from orchestrator.errors import BadPicture, Broken, CollectFailed, NotPublic, Uncertain, Unreachable
 from orchestrator.models import Reply, Request
+from orchestrator.sessions import Session
 
-CONNECT_SECONDS = 5.0
 DOWNLOAD_SECONDS = 600.0  # one picture in all
 CHUNK_SECONDS = 30.0  # so 2 KiB a second at least
 MAX_REDIRECTS = 3  # of a picture; of a request none
 REDIRECTS = (301, 302, 303, 307, 308)
-POOL_SIZE = 128  # connections kept per host
 MAX_REPLY_BYTES = 8 * 2**20
 MAX_ARTIFACT_BYTES = 64 * 2**20
 CHUNK_BYTES = 64 * 2**10
@@ -47,10 +43,9 @@ class Upstream:
     """
 
     def __init__(self) -> None:
-        self._session = _Session(ANYWHERE)
-        self._pictures = _Session(PUBLIC)
-        self._pictures.headers["Accept-Encoding"] = "identity"
-        self._notices = _Session(PUBLIC_OR_PLAIN)
+        self._session = Session(ANYWHERE)
+        self._pictures = Session(PUBLIC, **{"Accept-Encoding": "identity"})
+        self._notices = Session(PUBLIC_OR_PLAIN)
 
     def close(self) -> None:
         self._session.close()
@@ -65,15 +60,13 @@ class Upstream:
         try:
             with (
                 deadline(timeout_seconds),
-                self._session.request(
+                self._session.call(
+                    timeout_seconds,
                     request.method,
                     request.url,
-                    headers=dict(request.headers),
-                    params=dict(request.query),
+                    request.headers,
+                    query=request.query,
                     json=request.json,
-                    timeout=(CONNECT_SECONDS, timeout_seconds),
-                    allow_redirects=False,
-                    stream=True,
                 ) as response,
             ):
                 content = response.raw.read(MAX_REPLY_BYTES + 1, decode_content=True)
@@ -117,14 +110,7 @@ class Upstream:
         try:
             with (
                 deadline(timeout_seconds),
-                session.post(
-                    url,
-                    data=body,
-                    headers=dict(headers),
-                    timeout=(CONNECT_SECONDS, timeout_seconds),
-                    allow_redirects=False,
-                    stream=True,
-                ) as response,
+                session.call(timeout_seconds, "POST", url, headers, data=body) as response,
             ):
                 if len(response.raw.read(MAX_ANSWER_BYTES)) < MAX_ANSWER_BYTES:
                     response.raw.drain_conn()  # so that the connection can be used again
@@ -140,38 +126,11 @@ class Upstream:
         session = self._session if is_own(url, base_url) else self._pictures
         try:
             with deadline(CHUNK_SECONDS):
-                return session.get(
-                    url, timeout=(CONNECT_SECONDS, CHUNK_SECONDS), allow_redirects=False, stream=True
-                )
+                return session.call(CHUNK_SECONDS, "GET", url)
         except NotPublic as error:
             raise CollectFailed(str(error)) from None
         except Exception as error:  # whatever a stranger's server can make a library raise
             raise CollectFailed(f"fetching the picture failed ({type(error).__name__})") from None
-
-
-class _Adapter(HTTPAdapter):
-    def __init__(self, pools: Mapping[str, type[HTTPConnectionPool]]) -> None:
-        self._pools = pools
-        super().__init__(pool_connections=POOL_SIZE, pool_maxsize=POOL_SIZE, max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = self._pools
-
-
-class _Session(requests.Session):
-    def __init__(self, pools: Mapping[str, type[HTTPConnectionPool]]) -> None:
-        super().__init__()
-        self.trust_env = False
-        # One session serves every account: a cookie of one must not reach another.
-        self.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-        self.headers["User-Agent"] = "orchestrator"
-        self.adapters.clear()  # a scheme without a pool of ours cannot be called
-        for scheme in pools:
-            self.mount(f"{scheme}://", _Adapter(pools))
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """None: requests would read all of a redirect, however large, though it is not to follow it."""
 
 
 def _joined(url: str, location: str) -> str:
@@ -197,14 +156,14 @@ def _capped(response: requests.Response) -> Iterator[bytes]:
     announced = _announced_bytes(response)
     if announced and announced > MAX_ARTIFACT_BYTES:
         raise _too_large()
-    size, chunks = 0, response.iter_content(CHUNK_BYTES)
+    size = 0
     due_size, due_at = 0, 0.0  # a server may send chunks of a byte: only a whole one of ours buys time
     while True:
         if size >= due_size:
             due_size, due_at = size + CHUNK_BYTES, time.monotonic() + CHUNK_SECONDS
         try:
             with deadline(due_at - time.monotonic()):
-                chunk = next(chunks, b"")
+                chunk = response.raw.read(CHUNK_BYTES, decode_content=True)
         except Exception as error:
             raise CollectFailed(f"fetching the picture broke off ({type(error).__name__})") from None
         if not chunk:
@@ -239,11 +198,10 @@ def _reason(error: requests.ConnectionError) -> object:
 
 
 def _reply(response: requests.Response, content: bytes) -> Reply:
-    response._content = content
     try:
-        body = response.json()
+        body = json.loads(content.decode(json.detect_encoding(content), "replace"))
     except (ValueError, RecursionError):
         body = None
-    headers = {name.lower(): value for name, value in response.headers.items()}
+    headers = {name.lower(): value for name, value in response.raw.headers.itermerged()}
     text = content[: 4 * TEXT_CHARACTERS].decode("utf-8", "replace")[:TEXT_CHARACTERS]
     return Reply(response.status_code, headers, body, text)

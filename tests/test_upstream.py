@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -177,6 +178,89 @@ def test_a_cookie_of_one_account_is_not_sent_for_another(serve, upstream):
     for _ in range(2):
         upstream.send(Request("GET", server.url), TIMEOUT_SECONDS)
     assert [headers.get("cookie") for _, headers, _ in server.requests] == [None, None]
+
+
+def test_a_login_of_the_environment_is_not_sent(serve, upstream, tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login a-login password a-password")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    server = serve(sends(http("200 OK", b"{}")))
+    upstream.send(Request("GET", server.url), TIMEOUT_SECONDS)
+    upstream.send(Request("GET", server.url.replace("//", "//a:b@")), TIMEOUT_SECONDS)
+    # That of a base_url is, as ever.
+    assert [headers.get("authorization") for _, headers, _ in server.requests] == [None, "Basic YTpi"]
+
+
+@pytest.mark.parametrize(
+    ("body", "read"),
+    [
+        ('{"a": "ü"}'.encode(), {"a": "ü"}),
+        (b"\xef\xbb\xbf{}", {}),  # with a mark of its byte order
+        ('{"a": "ü"}'.encode("utf-16"), {"a": "ü"}),
+        (b'{"a": "\xfc"}', {"a": "\ufffd"}),  # what cannot be read of it costs no more than itself
+        (b"", None),
+    ],
+)
+def test_json_is_read_in_whichever_encoding_it_comes(serve, upstream, body, read):
+    server = serve(sends(http("200 OK", body, Content_Type="text/plain")))
+    assert upstream.send(Request("GET", server.url), TIMEOUT_SECONDS).body == read
+
+
+def test_a_header_that_comes_twice_is_one_list(serve, upstream):
+    server = serve(sends(b"HTTP/1.1 200 OK\r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 0\r\n\r\n"))
+    assert upstream.send(Request("GET", server.url), TIMEOUT_SECONDS).headers["x-a"] == "1, 2"
+
+
+def test_a_kept_connection_that_the_server_closed_is_not_used_for_the_next_post(upstream):
+    """Where it could be seen beforehand, no POST is spent on finding out."""
+    requests_heard: list[bytes] = []
+    closed = threading.Event()
+
+    def one_answer_each(listener: socket.socket) -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                requests_heard.append(connection.recv(65536))
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")  # it would keep it
+            closed.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=one_answer_each, args=(listener,))
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        for number in range(2):
+            assert upstream.send(Request("POST", url, json=number), TIMEOUT_SECONDS).body == {}
+            assert closed.wait(30)
+        thread.join()
+    assert [heard.rpartition(b"\r\n\r\n")[2] for heard in requests_heard] == [b"0", b"1"]
+
+
+@pytest.mark.parametrize(("idle_seconds", "connections"), [(50.0, 1), (0.0, 2)])
+def test_a_connection_that_stood_idle_for_long_is_not_used_again(
+    upstream, monkeypatch, idle_seconds, connections
+):
+    monkeypatch.setattr("orchestrator.connections.IDLE_SECONDS", idle_seconds)
+    came_from = []
+
+    class Keeping(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            came_from.append(self.client_address)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Keeping) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        for _ in range(2):
+            upstream.send(Request("GET", f"http://127.0.0.1:{server.server_port}"), TIMEOUT_SECONDS)
+        upstream.close()
+        server.shutdown()
+        thread.join()
+    assert (len(came_from), len(set(came_from))) == (2, connections)
 
 
 # --- failures of requests -----------------------------------------------------------------------------
