@@ -1,0 +1,55 @@
+"""The steps as scripts: each with what it needs of the shared Lua, and no more. Pure but for reading the files.
+
+A script runs from its top each time, and makes all its functions anew. With every shared one before it, that
+cost more than what most steps do.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from typing import NamedTuple
+
+SHARED = ("common", "lanes", "spend", "slots", "notices", "batches", "ends")  # each may use those before it
+
+SILENT = re.compile(r"--[^\n]*|'[^'\n]*'")  # comments and texts name nothing
+WORD = re.compile(r"[A-Za-z_]\w*")
+DECLARED = re.compile(r"local (?:function )?([\w\s,]+?)\s*[=(]")
+
+
+class Piece(NamedTuple):
+    """A top-level `local` of the shared files: a function, or some constants."""
+
+    text: str
+    names: frozenset[str]
+    words: frozenset[str]  # all that it mentions
+
+
+def scripts(shared_first: str) -> dict[str, str]:
+    """Step → its script. `shared_first`: Lua that stands before the shared files, as part of them."""
+    folder = resources.files("orchestrator.store") / "lua"
+    files = {file.name.removesuffix(".lua"): file.read_text() for file in folder.iterdir()}
+    pieces = _pieces(shared_first + "".join(files.pop(name) for name in SHARED))
+    return {name: _with_needed(pieces, text) for name, text in files.items()}
+
+
+def _pieces(shared: str) -> list[Piece]:
+    found = []
+    for text in re.split(r"^(?=local )", re.sub(r"^\s*--[^\n]*\n", "", shared, flags=re.M), flags=re.M)[1:]:
+        declared = DECLARED.match(text)
+        assert declared, text
+        found.append(Piece(text, _words(declared[1]), _words(text)))
+    return found
+
+
+def _with_needed(pieces: list[Piece], step: str) -> str:
+    words, kept = _words(step), []
+    for piece in reversed(pieces):
+        if piece.names & words:
+            words |= piece.words
+            kept.append(piece.text)
+    return "".join(reversed(kept)) + step
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(WORD.findall(SILENT.sub("", text)))
