@@ -231,9 +231,9 @@ class Flow:
 
         Raises: JobFailed or JobCancelled, where that is how the job ended.
         """
-        if not self.store.begin_finish(job_id, self.clock()):
+        job = self.store.begin_finish(job_id, self.clock())
+        if job is None:
             return None
-        (job,) = self.store.jobs([job_id])
         if job.state is State.CANCELLED:
             self.stop(job.id, job.provider, job.account, self.store.to_stop(job.id))
             raise JobCancelled(job.reason or f"job {job.id} was cancelled")
@@ -301,9 +301,8 @@ class Flow:
     def tick(self, horizon_seconds: float = 0.0) -> int:
         """See to everything that is due, and to polls due so soon. Gives how much that was."""
         total, began_at = 0, self.clock()
-        for provider in self.exchange.providers:
-            # Whatever kept a free slot from being granted, it is granted now.
-            self.broker.submit(self.store.fill(provider, self.clock()))
+        # Whatever kept a free slot from being granted, it is granted now.
+        self.broker.submit(self.store.fill_all(self.exchange.providers, self.clock()))
         while True:
             now = self.clock()
             claimed, grants = self.store.claim(now, horizon_seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -225,9 +225,11 @@ class Jobs:
         opened_at = float(opened[0]) if opened and opened[0] else None
         return Settled(word, records.message(finish) if finish else None, records.messages(grants), opened_at)
 
-    def begin_finish(self, job_id: str, now: float) -> bool:
-        """True for the one caller that is to finish the job now."""
-        return bool(self._link.step("begin_finish", job_id, now))
+    def begin_finish(self, job_id: str, now: float) -> Job | None:
+        """The job, for the one caller that is to finish it now; else None."""
+        found = self._link.step("begin_finish", job_id, now)
+        row = dict(zip(found[::2], found[1::2], strict=True))
+        return records.job(job_id, row, None) if row else None
 
     def to_stop(self, job_id: str) -> str:
         """The upstream id of a cancelled job's generation that the provider was not asked to stop yet."""
@@ -276,7 +278,10 @@ class Jobs:
 
     def fill(self, provider: str, now: float) -> tuple[Message, ...]:
         """Grant free slots to who waits."""
-        return records.messages(self._link.step("fill", now, provider))
+        return self.fill_all([provider], now)
+
+    def fill_all(self, providers: Iterable[str], now: float) -> tuple[Message, ...]:
+        return records.messages(self._link.step("fill", now, *providers))
 
     def count(self, provider: str, word: str) -> None:
         self._link.call(lambda: self._link.client.hincrby(f"{PREFIX}stats", f"{provider}/{word}", 1))
