@@ -97,7 +97,7 @@ def check(schema: type[Schema], values: Any, what: str) -> dict[str, Any]:
 
 
 def _that_matter(schema: type[Schema], values: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fields that are told, or that count when they are not: marshmallow takes a while over each other."""
+    """The fields that are told, or that count untold: marshmallow takes a while over each of the others."""
     fields_of = _made(schema, None).load_fields.items()
     return tuple(
         name

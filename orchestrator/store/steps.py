@@ -1,4 +1,4 @@
-"""The steps as scripts: each with what it needs of the shared Lua, and no more. Pure but for reading the files.
+"""The steps as scripts: each with what it needs of the shared Lua, and no more. Pure, apart from its files.
 
 A script runs from its top each time, and makes all its functions anew. With every shared one before it, that
 cost more than what most steps do.
