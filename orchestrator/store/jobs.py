@@ -226,7 +226,7 @@ class Jobs:
         return Settled(word, records.message(finish) if finish else None, records.messages(grants), opened_at)
 
     def begin_finish(self, job_id: str, now: float) -> Job | None:
-        """The job, for the one caller that is to finish it now; else None."""
+        """The job, without its `due_at`, for the one caller that is to finish it now; else None."""
         found = self._link.step("begin_finish", job_id, now)
         row = dict(zip(found[::2], found[1::2], strict=True))
         return records.job(job_id, row, None) if row else None

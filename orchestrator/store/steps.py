@@ -29,11 +29,12 @@ def scripts(shared_first: str) -> dict[str, str]:
     """Step → its script. `shared_first`: Lua that stands before the shared files, as part of them."""
     folder = resources.files("orchestrator.store") / "lua"
     files = {file.name.removesuffix(".lua"): file.read_text() for file in folder.iterdir()}
-    pieces = _pieces(shared_first + "".join(files.pop(name) for name in SHARED))
-    return {name: _with_needed(pieces, text) for name, text in files.items()}
+    pieces = pieces_of(shared_first + "".join(files.pop(name) for name in SHARED))
+    return {name: with_needed(pieces, text) for name, text in files.items()}
 
 
-def _pieces(shared: str) -> list[Piece]:
+def pieces_of(shared: str) -> list[Piece]:
+    """The shared Lua, cut at each `local` that begins a line; without its comments."""
     found = []
     for text in re.split(r"^(?=local )", re.sub(r"^\s*--[^\n]*\n", "", shared, flags=re.M), flags=re.M)[1:]:
         declared = DECLARED.match(text)
@@ -42,7 +43,8 @@ def _pieces(shared: str) -> list[Piece]:
     return found
 
 
-def _with_needed(pieces: list[Piece], step: str) -> str:
+def with_needed(pieces: list[Piece], step: str) -> str:
+    """A step after those pieces that it mentions, and that these mention, in their order."""
     words, kept = _words(step), []
     for piece in reversed(pieces):
         if piece.names & words:

@@ -14,12 +14,15 @@ local function ahead_of(max_jobs, most, learned)
   return math.min(tonumber(most or '0'), tonumber(learned or math.ceil(max_jobs / 4)))
 end
 
--- How many the account takes of its slots: no more than the provider was found to bear, than others leave.
+-- How many an account takes of its slots: no more than the provider was found to bear, than others leave.
+local function slots_among(max_jobs, learned, elsewhere, queue_ahead, ahead)
+  max_jobs = tonumber(max_jobs or '0')
+  local bears = math.min(max_jobs, math.floor(tonumber(learned or max_jobs)))
+  return math.max(0, bears + ahead_of(max_jobs, queue_ahead, ahead) - tonumber(elsewhere or '0'))
+end
+
 local function slots_of(provider, account)
-  local known = limits_of(provider, account, 'max_jobs', 'learned', 'elsewhere', 'queue_ahead', 'ahead')
-  local max_jobs = tonumber(known[1] or '0')
-  local bears = math.min(max_jobs, math.floor(tonumber(known[2] or max_jobs)))
-  return math.max(0, bears + ahead_of(max_jobs, known[4], known[5]) - tonumber(known[3] or '0'))
+  return slots_among(unpack(limits_of(provider, account, 'max_jobs', 'learned', 'elsewhere', 'queue_ahead', 'ahead')))
 end
 
 -- How many more the daily cap admits, and when it admits one where it does not now; nil where there is no cap.
@@ -34,29 +37,33 @@ local function left_today(provider, account, now, max_per_day)
 end
 
 -- Until when the account takes no work, and why; nil where it takes some now, and then, where it has a daily cap,
--- how many more that admits.
-local function closed_until(provider, account, now)
-  local known = limits_of(provider, account, 'rest_until', 'rest_reason', 'max_spend', 'max_per_day')
-  if tonumber(known[1] or '0') > now then return tonumber(known[1]), known[2] end
-  if is_spent(provider, account, known[3]) then return UNTIL_RESUMED, 'spend cap' end
-  local left, opens_at = left_today(provider, account, now, known[4])
+-- how many more that admits. The last four are of the account's record.
+local function closed_until(provider, account, now, rest_until, rest_reason, max_spend, max_per_day)
+  if tonumber(rest_until or '0') > now then return tonumber(rest_until), rest_reason end
+  if is_spent(provider, account, max_spend) then return UNTIL_RESUMED, 'spend cap' end
+  local left, opens_at = left_today(provider, account, now, max_per_day)
   if left == 0 then return opens_at, 'daily cap' end
   return nil, nil, left
 end
 
--- Slots in use, how many there are, and how many more a daily cap admits, if there is one; nil where the account
--- takes no work now.
-local function load_of(provider, account, now)
-  local opens_at, _, left = closed_until(provider, account, now)
+-- How an account stands that could take work: `used` and `limit` of its slots, what it is `worth` beside others,
+-- whether it has a pace or a daily cap; nil where it takes none now.
+local function capacity_of(provider, account, now)
+  local rest_until, max_spend, max_per_day, weight, per_second, max_jobs, learned, elsewhere, queue_ahead, ahead = unpack(
+    limits_of(provider, account, 'rest_until', 'max_spend', 'max_per_day', 'weight', 'requests_per_second', 'max_jobs',
+      'learned', 'elsewhere', 'queue_ahead', 'ahead'))
+  local opens_at, _, left = closed_until(provider, account, now, rest_until, nil, max_spend, max_per_day)
   if opens_at then
     if opens_at < UNTIL_RESUMED then wake_account(provider, account, opens_at) end
     return nil
   end
   redis.call('ZREMRANGEBYSCORE', slots_key(provider, account), '-inf', now)
   local used = redis.call('ZCARD', slots_key(provider, account))
-  local limit = slots_of(provider, account)
+  local limit = slots_among(max_jobs, learned, elsewhere, queue_ahead, ahead)
   if left then limit = math.min(limit, used + left) end
-  return used, limit, left
+  if used >= limit then return nil end
+  return {name = account, used = used, limit = limit, worth = limit * tonumber(weight or '1'),
+    has_pace = tonumber(per_second or '0') > 0, is_capped = left ~= nil}
 end
 
 -- Seconds until the account's pace has a request left, and when the next would be if it were taken.
@@ -128,23 +135,17 @@ end
 
 -- Grants free slots of some of the provider's accounts to who waits, the least loaded for its weight first.
 local function fill_accounts(provider, accounts, now, grants)
-  if is_paused('provider', provider) then return end
-  local able = {}
+  if #accounts == 0 or is_paused('provider', provider) then return end
+  local open = {}
   for _, account in ipairs(accounts) do
-    local used, limit, left
-    if someone_waits(provider, account) then used, limit, left = load_of(provider, account, now) end
-    if used and used < limit then
-      local known = limits_of(provider, account, 'weight', 'requests_per_second')
-      able[#able + 1] = {name = account, used = used, limit = limit, worth = limit * tonumber(known[1] or '1'),
-        has_pace = tonumber(known[2] or '0') > 0, is_capped = left ~= nil}
-    end
+    if someone_waits(provider, account) then open[#open + 1] = capacity_of(provider, account, now) end
   end
   -- What cannot be kept is not begun. The ticker fills once it can be.
-  if #able > 0 and redis.call('EXISTS', STORAGE) == 1 then return end
-  while #able > 0 do
-    local place, least = 1, able[1]
-    for i = 2, #able do
-      if (able[i].used + 1) / able[i].worth < (least.used + 1) / least.worth then place, least = i, able[i] end
+  if #open > 0 and redis.call('EXISTS', STORAGE) == 1 then return end
+  while #open > 0 do
+    local place, least = 1, open[1]
+    for i = 2, #open do
+      if (open[i].used + 1) / open[i].worth < (least.used + 1) / least.worth then place, least = i, open[i] end
     end
     local wait = least.has_pace and someone_waits(provider, least.name) and take_turn(provider, least.name, now) or 0
     if wait > 0 then wake_account(provider, least.name, now + wait) end
@@ -153,7 +154,7 @@ local function fill_accounts(provider, accounts, now, grants)
     else
       least.used = least.limit
     end
-    if least.used >= least.limit then table.remove(able, place) end
+    if least.used >= least.limit then table.remove(open, place) end
   end
 end
 
