@@ -14,7 +14,9 @@ from orchestrator.store.pool import redis_client
 
 PREFIX = "orc:"
 WAIT_SLICE_SECONDS = 5.0  # how long one blocking read lasts; the net below a lost wake-up
-SHARED = ("common", "lanes", "spend", "slots", "notices", "batches", "ends")  # stand before every step
+# Stand before every step.
+SHARED = ("common", "lanes", "spend", "slots", "notices", "batches", "ends", "journal")
+WITHIN = {"settle_heard": "settle"}  # a step → another, which it calls by its name
 
 CANNOT_WRITE = (
     redis.exceptions.OutOfMemoryError,
@@ -34,11 +36,14 @@ class Link:
         folder = resources.files("orchestrator.store") / "lua"
         kept = f"local KEEP, KEEP_DEAD = {retention.ended}, {retention.failed}\n"
         shared = kept + "".join((folder / f"{name}.lua").read_text() for name in SHARED)
-        self._steps = {
-            file.name.removesuffix(".lua"): self.client.register_script(shared + file.read_text())
+        texts = {
+            file.name.removesuffix(".lua"): file.read_text()
             for file in folder.iterdir()
             if file.name.endswith(".lua") and file.name.removesuffix(".lua") not in SHARED
         }
+        for name, inner in WITHIN.items():
+            texts[name] = f"local function {inner}()\n{texts[inner]}\nend\n{texts[name]}"
+        self._steps = {name: self.client.register_script(shared + text) for name, text in texts.items()}
 
     def step(self, name: str, *arguments: Any) -> Any:
         return self.call(lambda: self._steps[name](args=arguments))
