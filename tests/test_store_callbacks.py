@@ -127,3 +127,10 @@ def test_a_failure_that_a_callback_tells_of_lines_the_job_up_again(submitted):
 def test_of_a_long_body_the_beginning_is_kept(submitted):
     submitted.journal.hear(callback(body=b"x" * (KEPT_BYTES + 1)), UPSTREAM, True)
     assert submitted.journal.recent(1)[0].body == "x" * KEPT_BYTES
+
+
+def test_a_server_that_has_forgotten_the_steps_is_told_them_again(submitted, raw):
+    raw.script_flush()
+    assert submitted.journal.hear(callback(), UPSTREAM, True).word == "pending"
+    raw.script_flush()
+    assert settle(submitted, callback()) == "settled"
