@@ -5,6 +5,7 @@ It is handed its collaborators, its clock and its dice, and knows none of the li
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -178,6 +179,7 @@ class Flow:
             word = self._ended(callback, report, source)
         log(
             "callback.received",
+            logging.DEBUG if word == "pending" else logging.INFO,
             provider=callback.provider,
             word=word,
             attempt=callback.attempt,
