@@ -29,6 +29,7 @@ from orchestrator.events import log, warn
 from orchestrator.models import (
     Account,
     Artifact,
+    Callback,
     Job,
     Outcome,
     Pending,
@@ -208,30 +209,38 @@ class Exchange:
         log("attempt.cancelled", account=account.name, upstream_id=upstream_id, status=reply.status)
         return True
 
+    def read_reference(self, provider: Provider, text: str) -> Reference:
+        """Whom a callback is about. Raises: BadReference where we did not sign it for this provider."""
+        return read_reference(provider.name, text, self.keys)
+
     def verify_callback(
-        self, provider: Provider, text: str, headers: Mapping[str, str], raw_body: bytes, now: float
-    ) -> Reference:
-        """Who a callback is about, where it is genuine. Touches no network.
+        self,
+        provider: Provider,
+        reference: Reference,
+        headers: Mapping[str, str],
+        raw_body: bytes,
+        now: float,
+    ) -> None:
+        """Let pass a callback that is genuine as its account sees it. Touches no network.
 
         Raises: CallbackRefused.
         """
-        reference = read_reference(provider.name, text, self.keys)
         account = self.accounts.get((provider.name, reference.account))
         if account is not None:
             provider.of(account).verify(headers, raw_body, account, now)
         elif provider.signs:
             raise BadReference("its account is not known here")
-        return reference
 
-    def read_callback(self, provider: Provider, reference: Reference, text: str, raw_body: bytes) -> Report:
-        """What a genuine callback tells. `text`: its reference as it came; '' where none is to be compared.
+    def read_callback(self, callback: Callback, text: str) -> Report:
+        """What a callback tells. `text`: its reference as it came; '' where none is to be compared.
 
-        Raises: CallbackRefused.
+        Raises: KeyError for an unknown provider; CallbackRefused.
         """
-        account = self.accounts.get((provider.name, reference.account))
+        provider = self.providers[callback.provider]
+        account = self.accounts.get((provider.name, callback.account))
         provider = provider.of(account) if account else provider
         try:
-            report = _read_report(provider, json.loads(raw_body))
+            report = _read_report(provider, json.loads(callback.body))
         except (ValueError, RecursionError) as error:
             raise Malformed("the body is not JSON") from error
         if text and report.reference is not None and report.reference != text:

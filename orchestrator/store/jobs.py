@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,14 +10,24 @@ from itertools import chain
 from typing import Any
 
 from orchestrator.errors import JobNotFound, QueueFull
-from orchestrator.models import CLAIM_PUSH_SECONDS, Attempt, Job, Message, NewJob, State, Tries, attempt_id
+from orchestrator.models import (
+    CLAIM_PUSH_SECONDS,
+    Attempt,
+    Callback,
+    Job,
+    Message,
+    NewJob,
+    State,
+    Tries,
+    attempt_id,
+)
 from orchestrator.store import records
+from orchestrator.store.journal import refuse_replay, told_of
 from orchestrator.store.link import PREFIX, WAIT_SLICE_SECONDS, Link
 
 JOBS_PER_CALL = 500
 SAMPLE_SIZE = 512  # durations kept per provider and model
 REFUSED_SECONDS = 30 * 86_400  # what moderation refused is not sent again for so long
-DELIVERY_SECONDS = 3600  # how long a callback is remembered, to refuse its replay
 CLAIM_LIMIT = 200
 FIRST_END = "0"  # before the first job of a batch that ended
 TEXTS = ("paused", "notify_url", "on_each", "on_complete")  # what a batch has beside numbers
@@ -195,15 +204,17 @@ class Jobs:
         duration: float | None = None,
         means: str = "",
         listed: Mapping[str, str] | None = None,
+        callback: Callback | None = None,
     ) -> Settled:
         """Close an attempt, once. `again_at` None: the job is finished; else it lines up again then.
 
         `counts`: the class of failure it counts as. `means`: what it tells of the account: full, too many or
         moderated. `listed`: what the provider says it runs of ours, attempt → upstream id; where the account
-        is full, `rest_until` is when to try whether it still is.
+        is full, `rest_until` is when to try whether it still is. `callback`: what told of it; it is noted in
+        the journal. Raises: Stale, where that was taken already.
         """
         word, finish, grants, *opened = self._link.step(
-            "settle",
+            "settle_heard" if callback else "settle",
             attempt,
             now,
             verdict,
@@ -221,7 +232,9 @@ class Jobs:
             means,
             "" if listed is None else json.dumps(listed),
             REFUSED_SECONDS,
+            *(told_of(callback) if callback else ()),
         )
+        refuse_replay(word)
         opened_at = float(opened[0]) if opened and opened[0] else None
         return Settled(word, records.message(finish) if finish else None, records.messages(grants), opened_at)
 
@@ -282,18 +295,6 @@ class Jobs:
 
     def fill_all(self, providers: Iterable[str], now: float) -> tuple[Message, ...]:
         return records.messages(self._link.step("fill", now, *providers))
-
-    def count(self, provider: str, word: str) -> None:
-        self._link.call(lambda: self._link.client.hincrby(f"{PREFIX}stats", f"{provider}/{word}", 1))
-
-    def is_replay(self, provider: str, delivery_id: str) -> bool:
-        """Whether a callback of this id was taken already."""
-        return bool(self._link.call(lambda: self._link.client.exists(_delivery_key(provider, delivery_id))))
-
-    def remember_delivery(self, provider: str, delivery_id: str) -> None:
-        """Safe to call twice. Remembered for longer than any provider's time window."""
-        key = _delivery_key(provider, delivery_id)
-        self._link.call(lambda: self._link.client.set(key, "1", ex=DELIVERY_SECONDS))
 
     # --- reading ---------------------------------------------------------------------------------------
 
@@ -426,7 +427,3 @@ def _patience(give_up_at: float | None) -> float:
     if give_up_at is None:
         return WAIT_SLICE_SECONDS
     return min(WAIT_SLICE_SECONDS, give_up_at - time.monotonic())
-
-
-def _delivery_key(provider: str, delivery_id: str) -> str:
-    return f"{PREFIX}delivery:{provider}:{hashlib.sha256(delivery_id.encode()).hexdigest()}"

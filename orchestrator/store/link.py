@@ -34,11 +34,17 @@ class Link:
         self._steps = {name: self.client.register_script(text) for name, text in scripts(kept).items()}
 
     def step(self, name: str, *arguments: Any) -> Any:
-        return self.call(lambda: self._steps[name](args=arguments))
+        return self.call(lambda: self._run(self._steps[name], arguments))
 
     def step_in(self, pipeline: Any, name: str, *arguments: Any) -> None:
         """One of the commands that a pipeline sends together."""
         self._steps[name](args=arguments, client=pipeline)
+
+    def _run(self, script: Any, arguments: tuple[Any, ...]) -> Any:
+        try:
+            return self.client.execute_command("EVALSHA", script.sha, 0, *arguments)
+        except redis.exceptions.NoScriptError:
+            return script(args=arguments)  # which loads it; called each time, it would cost more
 
     def call(self, call: Callable[[], Any]) -> Any:
         try:

@@ -10,7 +10,9 @@ import re
 from importlib import resources
 from typing import NamedTuple
 
-SHARED = ("common", "lanes", "spend", "slots", "notices", "batches", "ends")  # each may use those before it
+# Each may use what stands in those before it.
+SHARED = ("common", "lanes", "spend", "slots", "notices", "batches", "ends", "journal")
+WITHIN = {"settle_heard": "settle"}  # a step → another, which it calls by its name
 
 SILENT = re.compile(r"--[^\n]*|'[^'\n]*'")  # comments and texts name nothing
 WORD = re.compile(r"[A-Za-z_]\w*")
@@ -28,7 +30,10 @@ class Piece(NamedTuple):
 def scripts(shared_first: str) -> dict[str, str]:
     """Step → its script. `shared_first`: Lua that stands before the shared files, as part of them."""
     folder = resources.files("orchestrator.store") / "lua"
-    files = {file.name.removesuffix(".lua"): file.read_text() for file in folder.iterdir()}
+    found = [file for file in folder.iterdir() if file.name.endswith(".lua")]
+    files = {file.name.removesuffix(".lua"): file.read_text() for file in found}
+    for name, inner in WITHIN.items():
+        files[name] = f"local function {inner}()\n{files[inner]}\nend\n{files[name]}"
     pieces = pieces_of(shared_first + "".join(files.pop(name) for name in SHARED))
     return {name: with_needed(pieces, text) for name, text in files.items()}
 
