@@ -225,9 +225,9 @@ class Jobs:
         opened_at = float(opened[0]) if opened and opened[0] else None
         return Settled(word, records.message(finish) if finish else None, records.messages(grants), opened_at)
 
-    def begin_finish(self, job_id: str, now: float) -> bool:
-        """True for the one caller that is to finish the job now."""
-        return bool(self._link.step("begin_finish", job_id, now))
+    def begin_finish(self, job_id: str, now: float) -> str:
+        """A token for the one caller that is to finish the job now; until when it holds, in unix seconds."""
+        return str(self._link.step("begin_finish", job_id, now))
 
     def to_stop(self, job_id: str) -> str:
         """The upstream id of a cancelled job's generation that the provider was not asked to stop yet."""
@@ -242,11 +242,17 @@ class Jobs:
         self._link.step("revoked", *job_ids)
 
     def end(
-        self, job_id: str, now: float, state: State, result: Mapping[str, Any] | None, reason: str
+        self,
+        job_id: str,
+        now: float,
+        state: State,
+        result: Mapping[str, Any] | None,
+        reason: str,
+        token: str = "",
     ) -> bool:
-        """True for the one caller that ended the job."""
+        """True for the one caller that ended the job. `token`: of its finish, which may be another's now."""
         told = json.dumps(result) if result else ""
-        return bool(self._link.step("end", job_id, now, state.value, told, reason))
+        return bool(self._link.step("end", job_id, now, state.value, told, reason, token))
 
     def cancel(self, job_id: str, now: float) -> Cancelled | None:
         """Cancel a job that is not over; None where it is too late."""

@@ -1,9 +1,8 @@
 -- Takes the finishing of a job, for one caller at a time. ARGV: job, now
--- Gives 1, or 0 where there is nothing to finish or somebody else is at it.
+-- Gives the lease, which is the token as well: whoever has another one has lost the job; '' where there is nothing to
+-- finish or somebody else is at it.
 local id, now = ARGV[1], tonumber(ARGV[2])
 local job = redis.call('HMGET', job_key(id), 'state', 'finishing', 'finished')
-if job[1] ~= 'collecting' and job[1] ~= 'cancelled' then return 0 end
-if job[3] or tonumber(job[2] or '0') > now then return 0 end
-redis.call('HSET', job_key(id), 'finishing', now + FINISH_PATIENCE)
-redis.call('ZADD', DUE, now + FINISH_PATIENCE, 'job:' .. id)
-return 1
+if job[1] ~= 'collecting' and job[1] ~= 'cancelled' then return '' end
+if job[3] or tonumber(job[2] or '0') > now then return '' end
+return lease_finish(id, now)
