@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.custody import Custody
@@ -22,6 +23,7 @@ from orchestrator.errors import (
     Uncertain,
 )
 from orchestrator.events import log, warn
+from orchestrator.leases import Lease, Leases
 from orchestrator.models import (
     Callback,
     Failed,
@@ -230,16 +232,27 @@ class Flow:
 
         Raises: JobFailed or JobCancelled, where that is how the job ended.
         """
-        job = self.store.begin_finish(job_id, self.clock())
-        if job is None:
+        lease = self.leases.begin(job_id)
+        if lease is None:
             return None
+        try:
+            result = self._finish(lease.job, lease)
+        except (JobFailed, JobCancelled):
+            if not self.leases.is_ours(lease):
+                return None
+            raise
+        finally:
+            lease.settled()
+        return result if result and self.leases.is_ours(lease) else None
+
+    def _finish(self, job: Job, lease: Lease) -> dict[str, Any] | None:
         if job.state is State.CANCELLED:
             self.stop(job.id, job.provider, job.account, self.store.to_stop(job.id))
             raise JobCancelled(job.reason or f"job {job.id} was cancelled")
         if not job.artifact_urls:
             raise JobFailed(_why(job))
         begun_at = self.clock()
-        artifacts = self.custody.collect(job)
+        artifacts = self.custody.collect(job, lease)
         if artifacts is None:
             return None
         now = self.clock()
@@ -267,6 +280,10 @@ class Flow:
     def observer(self) -> Observer:
         return self.exchange.observer
 
+    @cached_property
+    def leases(self) -> Leases:
+        return Leases(self.store, self.clock)
+
     @property
     def custody(self) -> Custody:
         return Custody(self.store, self.exchange, self.clock, self.dice)
@@ -274,7 +291,7 @@ class Flow:
     def end(self, job_id: str, result: Mapping[str, Any] | None, reason: str = "") -> None:
         """Record that Celery has stored the job's end; `result` None: it failed, for `reason`."""
         state = State.SUCCEEDED if result else State.FAILED
-        if self.store.end(job_id, self.clock(), state, result, reason):
+        if self.store.end(job_id, self.clock(), state, result, reason, self.leases.end(job_id)):
             log("job.ended", job=job_id, state=state.value)
 
     def cancel(self, job_id: str) -> bool:

@@ -57,6 +57,14 @@ class Settled:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A finish that was begun."""
+
+    job: Job  # without its `due_at`
+    token: str  # of the lease; until when it holds, in unix seconds
+
+
+@dataclass(frozen=True)
 class Claimed:
     """What was due."""
 
@@ -238,11 +246,11 @@ class Jobs:
         opened_at = float(opened[0]) if opened and opened[0] else None
         return Settled(word, records.message(finish) if finish else None, records.messages(grants), opened_at)
 
-    def begin_finish(self, job_id: str, now: float) -> Job | None:
-        """The job, without its `due_at`, for the one caller that is to finish it now; else None."""
+    def begin_finish(self, job_id: str, now: float) -> Begun | None:
+        """For the one caller that is to finish the job now; else None."""
         found = self._link.step("begin_finish", job_id, now)
         row = dict(zip(found[::2], found[1::2], strict=True))
-        return records.job(job_id, row, None) if row else None
+        return Begun(records.job(job_id, row, None), row["finishing"]) if row else None
 
     def to_stop(self, job_id: str) -> str:
         """The upstream id of a cancelled job's generation that the provider was not asked to stop yet."""
@@ -257,11 +265,17 @@ class Jobs:
         self._link.step("revoked", *job_ids)
 
     def end(
-        self, job_id: str, now: float, state: State, result: Mapping[str, Any] | None, reason: str
+        self,
+        job_id: str,
+        now: float,
+        state: State,
+        result: Mapping[str, Any] | None,
+        reason: str,
+        token: str = "",
     ) -> bool:
-        """True for the one caller that ended the job."""
+        """True for the one caller that ended the job. `token`: of its finish, which may be another's now."""
         told = json.dumps(result) if result else ""
-        return bool(self._link.step("end", job_id, now, state.value, told, reason))
+        return bool(self._link.step("end", job_id, now, state.value, told, reason, token))
 
     def cancel(self, job_id: str, now: float) -> Cancelled | None:
         """Cancel a job that is not over; None where it is too late."""

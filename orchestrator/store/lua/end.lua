@@ -1,9 +1,10 @@
 -- Ends a job that Celery has finished with. Safe to call twice.
--- ARGV: job, now, state, result, reason
+-- ARGV: job, now, state, result, reason, token ('' for none; with another one the job is somebody else's to end)
 local id, now = ARGV[1], tonumber(ARGV[2])
-local state, urls, saved, collect_failures = unpack(redis.call('HMGET', job_key(id), 'state', 'urls', 'saved',
-  'collect_failures'))
+local state, urls, saved, collect_failures, lease = unpack(redis.call('HMGET', job_key(id), 'state', 'urls', 'saved',
+  'collect_failures', 'finishing'))
 if state ~= 'collecting' and state ~= 'cancelled' then return 0 end
+if ARGV[6] ~= '' and lease and lease ~= ARGV[6] then return 0 end
 redis.call('HDEL', job_key(id), 'finishing', 'saved')
 if state == 'cancelled' then
   redis.call('HSET', job_key(id), 'finished', 1)

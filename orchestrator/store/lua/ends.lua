@@ -5,6 +5,14 @@ local function finish_due(id, now)
   return message(id)
 end
 
+-- Until when a finish that is begun, or held, now is its worker's. No two are alike, so it is a token as well.
+local function lease_finish(id, now)
+  local lease = string.format('%.17g', now + FINISH_PATIENCE)
+  redis.call('HSET', job_key(id), 'finishing', lease)
+  redis.call('ZADD', DUE, lease, 'job:' .. id)
+  return lease
+end
+
 -- Keeps a job and so many attempts for so many more seconds; nil: for as long as it goes on.
 local function keep_job(id, attempts, seconds)
   local keys = {job_key(id)}
