@@ -248,16 +248,11 @@ class Exchange:
         warn_of_unknown_word(provider, report.outcome)
         return report
 
-    def collect(
-        self,
-        job: Job,
-        attempts: Callable[[], Sequence[Mapping[str, str]]],
-        progress: Callable[[], None] = lambda: None,
-    ) -> list[Artifact]:
+    def collect(self, job: Job, attempts: Callable[[], Sequence[Mapping[str, str]]]) -> list[Artifact]:
         """Fetch and keep a job's pictures. Generates nothing; safe to call twice.
 
         `attempts` gives the records of the job's attempts. Where a URL has expired, the provider is asked for
-        fresh ones, once. `progress` is called now and then.
+        fresh ones, once.
         Raises: CollectFailed.
         """
         if self.artifacts is None:
@@ -266,16 +261,14 @@ class Exchange:
         if account is None:
             raise CollectFailed(f"no account {job.account!r} in the accounts file of this process")
         try:
-            return self._keep(self.artifacts, job, account, attempts, progress)
+            return self._keep(self.artifacts, job, account, attempts)
         except CollectFailed as failed:
             fresh_urls = self._fresh_urls(account, attempts()) if failed.http_status in GONE else ()
             if not fresh_urls or fresh_urls == job.artifact_urls:
                 raise
         log("artifacts.refreshed", job=job.id, account=account.name)
         try:
-            return self._keep(
-                self.artifacts, replace(job, artifact_urls=fresh_urls), account, attempts, progress
-            )
+            return self._keep(self.artifacts, replace(job, artifact_urls=fresh_urls), account, attempts)
         except CollectFailed as failed:
             failed.fresh_urls = fresh_urls
             raise
@@ -286,14 +279,13 @@ class Exchange:
         job: Job,
         account: Account,
         attempts: Callable[[], Sequence[Mapping[str, str]]],
-        progress: Callable[[], None],
     ) -> list[Artifact]:
         kept = []
         provider = self._provider(account)
         for place, url in enumerate(job.artifact_urls, 1):
             name = self.naming.name(job, place)
             with self.upstream.download(url, provider.artifact_hosts, account.base_url) as chunks:
-                kept.append(artifacts.put(name, url, chunks, progress))
+                kept.append(artifacts.put(name, url, chunks))
             about = sidecar(job, provider, winner(attempts(), account.name), place, kept[-1])
             artifacts.describe(name, written(about))
         return kept

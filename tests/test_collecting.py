@@ -52,7 +52,7 @@ class World:
         self.flow = Flow(store, broker, self.exchange, None, lambda: self.now, lambda: 0.5)  # type: ignore[arg-type]
         collecting(store)
 
-    def keep(self, artifacts: Any, job: Any, account: Any, attempts: Any, *_: Any) -> list[Artifact]:
+    def keep(self, artifacts: Any, job: Any, account: Any, attempts: Any) -> list[Artifact]:
         self.during()
         if self.error:
             raise self.error
