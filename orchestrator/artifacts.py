@@ -76,24 +76,21 @@ class Artifacts:
         self._move = os.replace if self._local else self._files.mv
         self._where = self._shown(self._root)
 
-    def put(
-        self, name: str, url: str, chunks: Iterable[bytes], progress: Callable[[], None] = lambda: None
-    ) -> Artifact:
+    def put(self, name: str, url: str, chunks: Iterable[bytes]) -> Artifact:
         """Keep one picture, whole or not at all. Safe to call twice: the same name is replaced.
 
-        `name`: a path without suffix below the root, as `Naming` gives it. `progress` is called now and then.
+        `name`: a path without suffix below the root, as `Naming` gives it.
         Raises: BadPicture where it is no picture; StorageFailed where it cannot be written.
         """
         head, chunks = _with_head(chunks)
         media_type, suffix = sniff(head)
         digest, size = hashlib.sha256(), 0
         path = f"{self._root}/{name}.{suffix}"
-        with self._told(), self._writing(path, media_type, progress) as write:
+        with self._told(), self._writing(path, media_type) as write:
             for chunk in chunks:
                 digest.update(chunk)
                 size += len(chunk)
                 write(chunk)
-                progress()
         return Artifact(url, self._shown(path), media_type, size, digest.hexdigest())
 
     def describe(self, name: str, about: bytes) -> None:
@@ -134,18 +131,14 @@ class Artifacts:
         return path if self._local else str(self._files.unstrip_protocol(path))
 
     @contextmanager
-    def _writing(
-        self, path: str, media_type: str, progress: Callable[[], None] = lambda: None
-    ) -> Iterator[Callable[[bytes], Any]]:
+    def _writing(self, path: str, media_type: str) -> Iterator[Callable[[bytes], Any]]:
         """Writes a file that appears under its name when it is complete, and only then."""
         if self._upload:
             with tempfile.TemporaryFile() as file:
                 yield file.write
                 file.flush()
                 # By its number: a file without a name is gone whatever ends this process.
-                self._files.put_file(
-                    f"/dev/fd/{file.fileno()}", path, callback=_Progress(progress), **self._upload(media_type)
-                )
+                self._files.put_file(f"/dev/fd/{file.fileno()}", path, **self._upload(media_type))
             return
         growing = f"{path}.{uuid.uuid4().hex[:8]}.part"
         try:
@@ -192,17 +185,6 @@ class Artifacts:
         except Exception:  # whatever the backend raises: that is the answer
             return False
         return True
-
-
-class _Progress(fsspec.callbacks.Callback):  # type: ignore[misc]
-    """Tells of every part of an upload that is done."""
-
-    def __init__(self, progress: Callable[[], None]) -> None:
-        super().__init__()
-        self._progress = progress
-
-    def call(self, *_: object, **__: object) -> None:
-        self._progress()
 
 
 def sniff(head: bytes) -> tuple[str, str]:

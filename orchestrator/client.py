@@ -18,6 +18,7 @@ from orchestrator.intake import known_provider, new_job
 from orchestrator.models import NewJob, batch_name
 from orchestrator.operations import Operations
 from orchestrator.outbox import Outbox
+from orchestrator.schemas import JobOptions, check
 
 __all__ = ["Batch", "Job", "Orchestrator", "Result"]
 
@@ -61,7 +62,8 @@ class Orchestrator:
         Raises: Invalid with every fault of the parameters; Unsupported; ConfigurationError; QueueFull;
         Conflict where the name was given to something else.
         """
-        job = self._new_job(provider, parameters, {**options, "batch": batch})
+        told = {**options, "batch": batch}
+        job = new_job(self.flow.exchange, None, provider, parameters, told, self.flow.clock())
         self.flow.enqueue([job])
         return Job(self.flow, job.id)
 
@@ -101,11 +103,12 @@ class Orchestrator:
         terms = Terms(weight, max_spend, max_failures, max_failure_share, notify_url, on_each, on_complete)
         name = batch or f"batch-{uuid.uuid4().hex[:12]}"
         options["batch"] = name
+        common, now = check(JobOptions, options, "job options"), self.flow.clock()
         jobs: dict[str, NewJob] = {}
         faults: list[str] = []
         for place, (each, named) in enumerate(_named(parameters, custom_ids)):
             try:
-                job = self._new_job(provider, each, {**options, **named})
+                job = new_job(self.flow.exchange, None, provider, each, named, now, common=common)
             except ProviderError as error:
                 faults.append(f"  [{place}] {error}")
                 continue
@@ -121,10 +124,6 @@ class Orchestrator:
         self.batches.agree(name, tenant, terms)
         self.flow.enqueue(list(jobs.values()))
         return Batch(self.flow, name)
-
-    def _new_job(self, provider: Wanted, parameters: Any, options: Mapping[str, Any]) -> NewJob:
-        now = self.flow.clock()
-        return new_job(self.flow.exchange, None, provider, parameters, options, now)
 
     def job(self, job_id: str) -> Job:
         """A handle to a job of any process. Raises: JobNotFound when it is asked something."""

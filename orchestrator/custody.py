@@ -11,16 +11,15 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from orchestrator import retry
-from orchestrator.errors import CollectFailed, JobFailed, NotFound, StorageFailed, StoreUnavailable
-from orchestrator.events import log, warn
+from orchestrator.errors import CollectFailed, JobFailed, NotFound, StorageFailed
+from orchestrator.events import log
 from orchestrator.exchange import told_at
 from orchestrator.models import Artifact, Job, attempt_id
 
 if TYPE_CHECKING:
     from orchestrator.exchange import Exchange
+    from orchestrator.leases import Lease
     from orchestrator.store import Store
-
-HOLD_SECONDS = 10.0  # the lease of a finish is made longer this often
 
 
 @dataclass(frozen=True)
@@ -32,16 +31,16 @@ class Custody:
     clock: Callable[[], float]  # unix seconds
     dice: Callable[[], float]  # uniform in [0, 1)
 
-    def collect(self, job: Job) -> list[Artifact] | None:
-        """A job's pictures, kept; None where that has to wait.
+    def collect(self, job: Job, lease: Lease) -> list[Artifact] | None:
+        """A job's pictures, kept; None where that has to wait. `lease`: of its finish.
 
         Raises: JobFailed where it is given up.
         """
         attempts = cache(lambda: self.store.attempts(job))
         try:
-            return self.exchange.collect(job, attempts, self._holding(job))
+            return self.exchange.collect(job, attempts)
         except CollectFailed as error:
-            self._later(job, error, attempts())
+            self._later(job, error, attempts(), lease)
             return None
 
     def refresh(self, job_id: str) -> tuple[str, ...]:
@@ -59,24 +58,9 @@ class Custody:
         self.store.collecting.renew(job_id, urls, dies_at, now)
         return urls
 
-    def _holding(self, job: Job) -> Callable[[], None]:
-        """To be called now and then, so that a finish that takes long is not begun by another beside it."""
-        held_at = self.clock()
-
-        def hold() -> None:
-            nonlocal held_at
-            now = self.clock()
-            if now < held_at + HOLD_SECONDS:
-                return
-            held_at = now
-            try:
-                self.store.collecting.hold(job.id, now)
-            except StoreUnavailable:
-                warn("collect.not_held", job=job.id)
-
-        return hold
-
-    def _later(self, job: Job, error: CollectFailed, attempts: Sequence[Mapping[str, str]]) -> None:
+    def _later(
+        self, job: Job, error: CollectFailed, attempts: Sequence[Mapping[str, str]], lease: Lease
+    ) -> None:
         self.exchange.observer.not_collected(job.provider, type(error).__name__)
         now, urls = self.clock(), error.fresh_urls
         if urls or not job.artifacts_die_at:
@@ -87,10 +71,13 @@ class Custody:
         seconds = retry.collect_again_seconds(error, job.collect_failures, dies_at - now, self.dice())
         if seconds is None:
             raise JobFailed(f"{job.provider} made the pictures, but they were not kept: {error}") from error
+        token = lease.settled()
+        if not token:
+            return
         closes = isinstance(error, StorageFailed) and error.wide
         self.store.collecting.later(
             job.id, now + seconds, str(error), dies_at,
-            urls=urls, storage_seconds=retry.STORAGE_GATE_SECONDS if closes else 0,
+            urls=urls, storage_seconds=retry.STORAGE_GATE_SECONDS if closes else 0, token=token,
         )  # fmt: skip
         log(
             "job.collect_postponed",

@@ -29,6 +29,7 @@ from orchestrator.events import log, warn
 from orchestrator.models import (
     Account,
     Artifact,
+    Callback,
     Job,
     Outcome,
     Pending,
@@ -208,30 +209,38 @@ class Exchange:
         log("attempt.cancelled", account=account.name, upstream_id=upstream_id, status=reply.status)
         return True
 
+    def read_reference(self, provider: Provider, text: str) -> Reference:
+        """Whom a callback is about. Raises: BadReference where we did not sign it for this provider."""
+        return read_reference(provider.name, text, self.keys)
+
     def verify_callback(
-        self, provider: Provider, text: str, headers: Mapping[str, str], raw_body: bytes, now: float
-    ) -> Reference:
-        """Who a callback is about, where it is genuine. Touches no network.
+        self,
+        provider: Provider,
+        reference: Reference,
+        headers: Mapping[str, str],
+        raw_body: bytes,
+        now: float,
+    ) -> None:
+        """Let pass a callback that is genuine as its account sees it. Touches no network.
 
         Raises: CallbackRefused.
         """
-        reference = read_reference(provider.name, text, self.keys)
         account = self.accounts.get((provider.name, reference.account))
         if account is not None:
             provider.of(account).verify(headers, raw_body, account, now)
         elif provider.signs:
             raise BadReference("its account is not known here")
-        return reference
 
-    def read_callback(self, provider: Provider, reference: Reference, text: str, raw_body: bytes) -> Report:
-        """What a genuine callback tells. `text`: its reference as it came; '' where none is to be compared.
+    def read_callback(self, callback: Callback, text: str) -> Report:
+        """What a callback tells. `text`: its reference as it came; '' where none is to be compared.
 
-        Raises: CallbackRefused.
+        Raises: KeyError for an unknown provider; CallbackRefused.
         """
-        account = self.accounts.get((provider.name, reference.account))
+        provider = self.providers[callback.provider]
+        account = self.accounts.get((provider.name, callback.account))
         provider = provider.of(account) if account else provider
         try:
-            report = _read_report(provider, json.loads(raw_body))
+            report = _read_report(provider, json.loads(callback.body))
         except (ValueError, RecursionError) as error:
             raise Malformed("the body is not JSON") from error
         if text and report.reference is not None and report.reference != text:
@@ -239,16 +248,11 @@ class Exchange:
         warn_of_unknown_word(provider, report.outcome)
         return report
 
-    def collect(
-        self,
-        job: Job,
-        attempts: Callable[[], Sequence[Mapping[str, str]]],
-        progress: Callable[[], None] = lambda: None,
-    ) -> list[Artifact]:
+    def collect(self, job: Job, attempts: Callable[[], Sequence[Mapping[str, str]]]) -> list[Artifact]:
         """Fetch and keep a job's pictures. Generates nothing; safe to call twice.
 
         `attempts` gives the records of the job's attempts. Where a URL has expired, the provider is asked for
-        fresh ones, once. `progress` is called now and then.
+        fresh ones, once.
         Raises: CollectFailed.
         """
         if self.artifacts is None:
@@ -257,16 +261,14 @@ class Exchange:
         if account is None:
             raise CollectFailed(f"no account {job.account!r} in the accounts file of this process")
         try:
-            return self._keep(self.artifacts, job, account, attempts, progress)
+            return self._keep(self.artifacts, job, account, attempts)
         except CollectFailed as failed:
             fresh_urls = self._fresh_urls(account, attempts()) if failed.http_status in GONE else ()
             if not fresh_urls or fresh_urls == job.artifact_urls:
                 raise
         log("artifacts.refreshed", job=job.id, account=account.name)
         try:
-            return self._keep(
-                self.artifacts, replace(job, artifact_urls=fresh_urls), account, attempts, progress
-            )
+            return self._keep(self.artifacts, replace(job, artifact_urls=fresh_urls), account, attempts)
         except CollectFailed as failed:
             failed.fresh_urls = fresh_urls
             raise
@@ -277,14 +279,13 @@ class Exchange:
         job: Job,
         account: Account,
         attempts: Callable[[], Sequence[Mapping[str, str]]],
-        progress: Callable[[], None],
     ) -> list[Artifact]:
         kept = []
         provider = self._provider(account)
         for place, url in enumerate(job.artifact_urls, 1):
             name = self.naming.name(job, place)
             with self.upstream.download(url, provider.artifact_hosts, account.base_url) as chunks:
-                kept.append(artifacts.put(name, url, chunks, progress))
+                kept.append(artifacts.put(name, url, chunks))
             about = sidecar(job, provider, winner(attempts(), account.name), place, kept[-1])
             artifacts.describe(name, written(about))
         return kept

@@ -5,8 +5,10 @@ It is handed its collaborators, its clock and its dice, and knows none of the li
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.custody import Custody
@@ -17,13 +19,13 @@ from orchestrator.errors import (
     JobFailed,
     Malformed,
     ProviderError,
-    Stale,
     Unavailable,
     Uncertain,
 )
 from orchestrator.events import log, warn
+from orchestrator.leases import Lease, Leases
 from orchestrator.models import (
-    Attempt,
+    Callback,
     Failed,
     Job,
     Message,
@@ -38,7 +40,6 @@ from orchestrator.models import (
 )
 from orchestrator.notices import NotifyRules
 from orchestrator.settlement import refused_before, settlement
-from orchestrator.signatures import Reference
 from orchestrator.watch import SEARCH_SECONDS
 
 if TYPE_CHECKING:
@@ -142,71 +143,71 @@ class Flow:
             attempt, provider, account.name, submission.outcome, opened.tries, submission.upstream_id
         )
 
-    def receive(self, provider: str, text: str, headers: Mapping[str, str], raw_body: bytes) -> str:
+    def receive(
+        self, provider: str, text: str, headers: Mapping[str, str], read_body: Callable[[], bytes]
+    ) -> str:
         """Take a callback. Gives what it led to: pending, settled, late, duplicate or unknown.
 
-        Raises: KeyError for an unknown provider; CallbackRefused; StoreUnavailable.
+        `text`: its reference as it came; a stranger's body is not read. Raises: KeyError for an unknown
+        provider; CallbackRefused; StoreUnavailable; what `read_body` does.
         """
         translator = self.exchange.providers[provider]
-        reference = self.exchange.verify_callback(translator, text, headers, raw_body, self.clock())
-        delivery = translator.delivery_id(headers)
-        if delivery and self.store.is_replay(provider, delivery):
-            raise Stale("this delivery was taken already")
-        word = self._hear(provider, reference, text, raw_body)
-        if delivery:
-            self.store.remember_delivery(provider, delivery)
-        return word
+        reference = self.exchange.read_reference(translator, text)
+        raw_body = read_body()
+        now = self.clock()
+        self.exchange.verify_callback(translator, reference, headers, raw_body, now)
+        delivery = translator.delivery_id(headers) or ""
+        return self._hear(
+            Callback(provider, reference.account, reference.attempt_id, raw_body, now, delivery), text
+        )
 
     def hear_again(self, entry: Heard) -> str:
         """Take a callback of the journal once more, as if it came now. Gives what it led to.
 
         Raises: CallbackRefused where it still cannot be read.
         """
-        reference = Reference(entry.attempt, entry.account)
-        return self._hear(entry.provider, reference, "", entry.body.encode(), source="")
+        return self._hear(entry.again(self.clock()), source="")
 
-    def _hear(
-        self, provider: str, reference: Reference, text: str, raw_body: bytes, source: str = "callbacks"
-    ) -> str:
+    def _hear(self, callback: Callback, text: str = "", source: str = "callbacks") -> str:
         """`source` empty: it came long ago, so that nothing is learned from when it did."""
-        translator, note = self.exchange.providers[provider], self.store.journal.note
         try:
-            report = self.exchange.read_callback(translator, reference, text, raw_body)
+            report = self.exchange.read_callback(callback, text)
         except Malformed:
-            note(provider, reference, raw_body, "unreadable", self.clock())
+            self.store.journal.note(callback, "unreadable")
             raise
-        word = self._receive(provider, reference, report, source)
-        note(provider, reference, raw_body, word, self.clock())
+        if isinstance(report.outcome, Pending):
+            word = self._progress(callback, report)
+        else:
+            word = self._ended(callback, report, source)
         log(
             "callback.received",
-            provider=provider,
+            logging.DEBUG if word == "pending" else logging.INFO,
+            provider=callback.provider,
             word=word,
-            attempt=reference.attempt_id,
-            account=reference.account,
+            attempt=callback.attempt,
+            account=callback.account,
         )
         if word == "mismatch":
             raise BadReference("the body tells of another generation")
         return word
 
-    def _receive(self, provider: str, reference: Reference, report: Report, source: str) -> str:
-        attempt, account, upstream_id = reference.attempt_id, reference.account, report.upstream_id
-        record = None if isinstance(report.outcome, Succeeded) else self.store.attempt(attempt)
-        if isinstance(report.outcome, Pending):
-            return self._progress(provider, attempt, record, report)
-        tries = record.tries if record else Tries()
-        return self._settle(attempt, provider, account, report.outcome, tries, upstream_id, source)
+    def _ended(self, callback: Callback, report: Report, source: str) -> str:
+        failed = isinstance(report.outcome, Failed)
+        record = self.store.attempt(callback.attempt) if failed else None
+        return self._settle(
+            callback.attempt, callback.provider, callback.account, report.outcome,
+            record.tries if record else Tries(), report.upstream_id, source, callback=callback,
+        )  # fmt: skip
 
-    def _progress(self, provider: str, attempt: str, record: Attempt | None, report: Report) -> str:
+    def _progress(self, callback: Callback, report: Report) -> str:
         """A callback before the final one. It may bring the upstream id, if it says itself whose it is."""
-        self.store.count(provider, "callbacks")
-        if record is None:
-            return "unknown"
-        if record.upstream_id:
-            return "pending" if record.upstream_id == report.upstream_id else "mismatch"
-        account = self.exchange.accounts.get((provider, record.account))
-        if account and report.reference is not None:
-            self.watch.submitted(attempt, account, record.timing, report.upstream_id)
-        return "pending"
+        hear = self.store.journal.hear
+        progress = hear(callback, report.upstream_id, report.reference is not None)
+        if progress.word == "nameless":
+            if account := self.exchange.accounts.get((callback.provider, progress.account)):
+                self.watch.submitted(callback.attempt, account, progress.timing, report.upstream_id)
+            progress = hear(callback, report.upstream_id, False)
+        return progress.word
 
     def poll(self, attempt: str) -> float | None:
         """Ask the provider about an attempt that is due. No trouble in asking is a failure of the job.
@@ -231,16 +232,27 @@ class Flow:
 
         Raises: JobFailed or JobCancelled, where that is how the job ended.
         """
-        if not self.store.begin_finish(job_id, self.clock()):
+        lease = self.leases.begin(job_id)
+        if lease is None:
             return None
-        (job,) = self.store.jobs([job_id])
+        try:
+            result = self._finish(lease.job, lease)
+        except (JobFailed, JobCancelled):
+            if not self.leases.is_ours(lease):
+                return None
+            raise
+        finally:
+            lease.settled()
+        return result if result and self.leases.is_ours(lease) else None
+
+    def _finish(self, job: Job, lease: Lease) -> dict[str, Any] | None:
         if job.state is State.CANCELLED:
             self.stop(job.id, job.provider, job.account, self.store.to_stop(job.id))
             raise JobCancelled(job.reason or f"job {job.id} was cancelled")
         if not job.artifact_urls:
             raise JobFailed(_why(job))
         begun_at = self.clock()
-        artifacts = self.custody.collect(job)
+        artifacts = self.custody.collect(job, lease)
         if artifacts is None:
             return None
         now = self.clock()
@@ -268,6 +280,10 @@ class Flow:
     def observer(self) -> Observer:
         return self.exchange.observer
 
+    @cached_property
+    def leases(self) -> Leases:
+        return Leases(self.store, self.clock)
+
     @property
     def custody(self) -> Custody:
         return Custody(self.store, self.exchange, self.clock, self.dice)
@@ -275,7 +291,7 @@ class Flow:
     def end(self, job_id: str, result: Mapping[str, Any] | None, reason: str = "") -> None:
         """Record that Celery has stored the job's end; `result` None: it failed, for `reason`."""
         state = State.SUCCEEDED if result else State.FAILED
-        if self.store.end(job_id, self.clock(), state, result, reason):
+        if self.store.end(job_id, self.clock(), state, result, reason, self.leases.end(job_id)):
             log("job.ended", job=job_id, state=state.value)
 
     def cancel(self, job_id: str) -> bool:
@@ -301,9 +317,8 @@ class Flow:
     def tick(self, horizon_seconds: float = 0.0) -> int:
         """See to everything that is due, and to polls due so soon. Gives how much that was."""
         total, began_at = 0, self.clock()
-        for provider in self.exchange.providers:
-            # Whatever kept a free slot from being granted, it is granted now.
-            self.broker.submit(self.store.fill(provider, self.clock()))
+        # Whatever kept a free slot from being granted, it is granted now.
+        self.broker.submit(self.store.fill_all(self.exchange.providers, self.clock()))
         while True:
             now = self.clock()
             claimed, grants = self.store.claim(now, horizon_seconds)
@@ -328,6 +343,7 @@ class Flow:
         upstream_id: str = "",
         source: str = "",
         duration: float | None = None,
+        callback: Callback | None = None,
     ) -> str:
         """Apply a final outcome, once; the first wins. Gives settled, late, duplicate or unknown."""
         known = self.exchange.accounts.get((provider, account))
@@ -336,7 +352,7 @@ class Flow:
         verdict, told = settlement(outcome, tries, budget, now, self.dice)
         if isinstance(outcome, Failed):
             told["listed"] = self.exchange.running(provider, outcome.error)
-        told |= {"upstream_id": upstream_id, "source": source, "duration": duration}
+        told |= {"upstream_id": upstream_id, "source": source, "duration": duration, "callback": callback}
         settled = self.store.settle(attempt, verdict, now, **told)
         error = told.get("error") or {}
         if settled.word == "settled":

@@ -14,7 +14,7 @@ from orchestrator.exchange import Exchange
 from orchestrator.models import NewJob, batch_name
 from orchestrator.notices import NotifyRules
 from orchestrator.provider import Provider
-from orchestrator.schemas import JobOptions, PortableRequest, check
+from orchestrator.schemas import JobName, JobOptions, PortableRequest, check
 
 KEYED = uuid.UUID("6f0f4a43-6b5e-4f57-9a0c-2d1b7a0c6c0e")  # of the ids of keyed jobs
 
@@ -27,6 +27,7 @@ def new_job(
     options: Mapping[str, Any],
     now: float,
     *,
+    common: Mapping[str, Any] | None = None,
     start_at: float = 0.0,
     expires_at: float = 0.0,
     task_options: Mapping[str, Any] | None = None,
@@ -35,13 +36,17 @@ def new_job(
 
     `job_id`: its id; None: one is made, the same each time where the options name the job by `custom_id` or
     `idempotency_key`.
-    `options`: as `JobOptions`. Moments are unix seconds. `task_options`: `broker.task_options`.
+    `options`: as `JobOptions`; or as `JobName`, where `common` is what `check` gives of the `JobOptions` that
+    many jobs have in common. Moments are unix seconds. `task_options`: `broker.task_options`.
     Raises: Unsupported, Invalid; ConfigurationError where an accounts file is read that has no account of it.
     """
     several = isinstance(wanted, list | tuple)
     choices = _translated(exchange, wanted, parameters) if several else {}
     name, checked = next(iter(choices.items())) if choices else _checked(exchange, wanted, parameters)
-    chosen = check(JobOptions, options, "job options")
+    if common is None:
+        chosen = check(JobOptions, options, "job options")
+    else:
+        chosen = {**common, **(check(JobName, options, "job options") if options else {})}
     expires, tenant = chosen.pop("expires"), chosen["tenant"]
     chosen["batch"] = batch_name(chosen["batch"], tenant)
     custom_id, key = chosen["custom_id"], chosen.pop("idempotency_key")

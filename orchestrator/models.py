@@ -277,6 +277,18 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Callback:
+    """One delivery from a provider to us that is genuine."""
+
+    provider: str
+    account: str
+    attempt: str
+    body: bytes
+    at: float  # unix seconds
+    delivery: str = ""  # what the provider calls it, which it calls no other; empty: nothing
+
+
+@dataclass(frozen=True)
 class Message:
     """What a Celery message of a job is made of."""
 

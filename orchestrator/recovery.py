@@ -212,11 +212,9 @@ def hear_again(flow: Flow, entry: Heard) -> str:
 
 def _report_of(flow: Flow, entry: Heard) -> Report:
     """Raises: CallbackRefused, NotFound."""
-    translator = flow.exchange.providers.get(entry.provider)
-    if translator is None:
+    if entry.provider not in flow.exchange.providers:
         raise NotFound(f"no provider {entry.provider!r}: its callback cannot be read")
-    reference = Reference(entry.attempt, entry.account)
-    return flow.exchange.read_callback(translator, reference, "", entry.body.encode())
+    return flow.exchange.read_callback(entry.again(entry.at), "")
 
 
 def _read(picture: Kept) -> tuple[str, Collected] | None:

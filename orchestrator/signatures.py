@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import re
 from collections.abc import Mapping, Sequence
@@ -79,7 +78,7 @@ def webhook_keys(secret: Secret, base64_encoded: bool) -> list[bytes]:
 def sign_webhook(delivery_id: str, timestamp: str, raw_body: bytes, key: bytes) -> str:
     """The signature of a delivery, without its version: base64 of the HMAC-SHA256."""
     message = b".".join((delivery_id.encode(), timestamp.encode(), raw_body))
-    return base64.b64encode(hmac.new(key, message, hashlib.sha256).digest()).decode()
+    return base64.b64encode(hmac.digest(key, message, "sha256")).decode()
 
 
 def webhook_headers(
@@ -128,7 +127,7 @@ def _decode_key(text: str) -> bytes:
 
 def _mac(provider: str, payload: bytes, key: Secret) -> bytes:
     message = b"callback reference 1\n" + provider.encode() + b"\n" + payload
-    return hmac.new(key.reveal().encode(), message, hashlib.sha256).digest()[:MAC_BYTES]
+    return hmac.digest(key.reveal().encode(), message, "sha256")[:MAC_BYTES]
 
 
 def _encode(raw: bytes) -> str:

@@ -31,10 +31,9 @@ from orchestrator.environment import environment
 from orchestrator.errors import OrchestratorError, StoreUnavailable
 from orchestrator.events import about, warn
 from orchestrator.flow import Flow
-from orchestrator.models import Answer, Artifact, Message, NewJob, Notice, Outcome, Reply, Request
+from orchestrator.models import Answer, Artifact, Callback, Message, NewJob, Notice, Outcome, Reply, Request
 from orchestrator.notifier import Notifier
 from orchestrator.redis_queues import Sent
-from orchestrator.signatures import Reference
 from orchestrator.store import Store
 from orchestrator.upstream import Upstream
 
@@ -217,14 +216,12 @@ class TracedFlow(Flow):
             link = [Link(span.get_span_context())]
             return super().enqueue([_carrying(job, _first_span(job, link)) for job in jobs], capped)
 
-    def _hear(
-        self, provider: str, reference: Reference, text: str, raw_body: bytes, source: str = "callbacks"
-    ) -> str:
-        attempt = reference.attempt_id
+    def _hear(self, callback: Callback, text: str = "", source: str = "callbacks") -> str:
+        attempt = callback.attempt
         carried = _traceparent_of(self.store, _job_of(attempt))
-        fields = {"attempt": attempt, "provider": provider, "account": reference.account}
+        fields = {"attempt": attempt, "provider": callback.provider, "account": callback.account}
         with _stage("callback", carried, SpanKind.SERVER, job=_job_of(attempt), **fields) as span:
-            word = super()._hear(provider, reference, text, raw_body, source)
+            word = super()._hear(callback, text, source)
             span.set_attributes(_ours(word=word))
             return word
 

@@ -5,7 +5,7 @@ One stack serves the whole session. Tests keep out of each other's way by their 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,10 @@ import requests
 
 from orchestrator import Orchestrator
 from orchestrator.local.stack import Stack
+from tests.leftovers import changed, left_at, of_this_process
 from tests.stack_kit import SECRETS, stack_in
 
+SHARED = pytest.StashKey[Stack]()
 ACCOUNTS = ("studio-1", "studio-2")
 MAX_JOBS = 5
 ACCOUNT = """
@@ -33,8 +35,13 @@ deadline_seconds = 20
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files whose tests mostly wait begin first, so that they wait beside each other and not at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Files whose tests mostly wait begin first, the longest of all: they wait beside each other."""
+    items.sort(key=_minutes, reverse=True)
+
+
+def _minutes(item: pytest.Item) -> float:
+    long = item.get_closest_marker("long")
+    return (long.args or (1,))[0] if long else 0
 
 
 def accounts(simulator_url: str, **limits: int) -> str:
@@ -55,12 +62,26 @@ def usual_accounts(simulator_url: str) -> str:
     return accounts(simulator_url, **dict.fromkeys(ACCOUNTS, MAX_JOBS))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each file ends what it began: the next one of this process finds the stack that all share as it was."""
+    before = of_this_process()
+    yield
+    stack = request.config.stash.get(SHARED, None)
+    left = left_at(stack) if stack else {}
+    if stack:  # whatever trouble it was told to make ends, too
+        requests.post(f"{stack.simulator_url}/__reset__", timeout=5).raise_for_status()
+    left |= changed(before, {*stack.environment, *SECRETS} if stack else ())
+    assert not left, f"{request.node.name} leaves behind: {left}"
+
+
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole product. Generations take 0.4 s; the simulator's clock runs at a tenth."""
     # A test process may publish and consume tasks of its own beside ours.
     folder = tmp_path_factory.mktemp("stack")
     with stack_in(folder, usual_accounts, flower=True, worker_arguments=(), metrics_port=0) as made:
+        request.config.stash[SHARED] = made
         yield made
 
 
@@ -98,3 +119,18 @@ def control(stack: Stack):
         assert answer.ok, answer.text
 
     return tell
+
+
+@pytest.fixture(scope="session")
+def stop_generations(stack: Stack) -> Callable[[str], None]:
+    """Ends those of a prompt at the simulator: that of an attempt which was given up goes on there."""
+    tasks, anybody = f"{stack.simulator_url}/v1/runwayml/tasks/", {"Authorization": "Bearer any"}
+
+    def stop(words: str) -> None:
+        for name in ACCOUNTS:
+            asked = {"limit": 1000, "offset": 0, "email": f"{name}@example.com"}
+            told = requests.get(tasks, params=asked, headers=anybody, timeout=5).json()["tasks"]
+            for task in (each for each in told if words in each["options"].get("text_prompt", "")):
+                requests.delete(tasks + task["taskId"], headers=anybody, timeout=5).raise_for_status()
+
+    return stop

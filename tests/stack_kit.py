@@ -47,6 +47,8 @@ def stack_in(
     made.options.accounts.write_text(accounts(str(made.simulator_url)), encoding="utf-8")
     with made:
         yield made
+        for name in made.processes.names():
+            made.kill(name)  # a graceful end takes seconds, and shows nothing here
 
 
 @contextmanager

@@ -53,14 +53,14 @@ def lines(count: int, marker: str = "", start: int = 1) -> bytes:
 
 def all_outcomes(api: Api, name: str) -> list[dict[str, Any]]:
     """Page by page, until the batch is over."""
-    path, found = f"/batches/{name}/outcomes?wait=5", []
+    path, found = f"/batches/{name}/outcomes", []
 
     def is_over() -> bool:
         nonlocal path
         over = api.ask("GET", f"/batches/{name}").json()["is_over"]
-        answer = api.ask("GET", path)
+        answer = api.ask("GET", path, params={} if over else {"wait": 5})
         found.extend(json.loads(line) for line in answer.text.splitlines())
-        path = answer.links["next"]["url"] + "&wait=5"
+        path = answer.links["next"]["url"]
         return over and not answer.text
 
     eventually(is_over)

@@ -195,12 +195,6 @@ def test_what_stands_beside_a_picture_is_replaced(root):
     assert files(root) == {"spring/job-1.json": b"second"}
 
 
-def test_progress_is_told_while_a_picture_is_written(root):
-    told: list[None] = []
-    Artifacts(root).put("spring/job-1", URL, [PNG[:3000], PNG[3000:]], lambda: told.append(None))
-    assert len(told) >= 2
-
-
 # --- storage that fails --------------------------------------------------------------------------------
 
 

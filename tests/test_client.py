@@ -195,6 +195,12 @@ def test_custom_ids_that_name_nothing_are_refused(custom_ids, fault, orchestrato
     assert not orchestrator.batch(batch_name).counts()["total"]
 
 
+def test_options_that_many_jobs_have_in_common_are_refused_once(orchestrator, batch_name):
+    with pytest.raises(Invalid, match=r"^job options: priority = 10: [^\n]*\Z"):
+        orchestrator.enqueue_many(FRAMES, prompts(3), batch=batch_name, priority=10)
+    assert not orchestrator.batch(batch_name).counts()["total"]
+
+
 def test_one_key_for_many_jobs_is_refused(orchestrator, batch_name):
     with pytest.raises(Invalid, match="give many of them `custom_ids`"):
         orchestrator.enqueue_many(FRAMES, prompts(2), batch=batch_name, idempotency_key="a")

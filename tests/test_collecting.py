@@ -8,10 +8,17 @@ from typing import Any
 
 import pytest
 
-from orchestrator.custody import HOLD_SECONDS
-from orchestrator.errors import BadPicture, CollectFailed, JobFailed, NotFound, StorageFailed
+from orchestrator.errors import (
+    BadPicture,
+    CollectFailed,
+    JobFailed,
+    NotFound,
+    StorageFailed,
+    StoreUnavailable,
+)
 from orchestrator.exchange import Exchange
 from orchestrator.flow import Flow
+from orchestrator.leases import LONGEST_SECONDS, LOOK_SECONDS
 from orchestrator.models import Artifact, State, Succeeded
 from orchestrator.providers import registry
 from orchestrator.retry import BAD_PICTURE_ATTEMPTS
@@ -31,7 +38,7 @@ class World:
     def __init__(self, store: Any) -> None:
         self.store, self.now = store, NOW
         self.error: CollectFailed | None = None
-        self.during: Callable[[Callable[[], None]], None] = lambda progress: None
+        self.during: Callable[[], None] = lambda: None
         self.fresh: Sequence[str] = ()
         account = store_kit.account()
         self.exchange = Exchange(
@@ -45,8 +52,8 @@ class World:
         self.flow = Flow(store, broker, self.exchange, None, lambda: self.now, lambda: 0.5)  # type: ignore[arg-type]
         collecting(store)
 
-    def keep(self, artifacts: Any, job: Any, account: Any, attempts: Any, progress: Any) -> list[Artifact]:
-        self.during(progress)
+    def keep(self, artifacts: Any, job: Any, account: Any, attempts: Any) -> list[Artifact]:
+        self.during()
         if self.error:
             raise self.error
         return [Artifact(url) for url in job.artifact_urls]
@@ -96,13 +103,17 @@ def test_only_storage_that_takes_nothing_stops_what_is_to_begin(world, error, cl
     assert bool(world.store.collecting.storage()) is closes
 
 
-def test_a_finish_that_takes_long_is_held(world):
-    taken: list[bool] = []
+# --- its lease -----------------------------------------------------------------------------------------
 
-    def during(progress: Callable[[], None]) -> None:
+
+def test_a_finish_that_takes_long_is_held_whether_or_not_anything_moves(world):
+    taken: list[str] = []
+
+    def during() -> None:
         for second in range(3 * FINISH_PATIENCE):
             world.now = NOW + second
-            progress()
+            if second % LOOK_SECONDS == 0:
+                world.flow.leases.renew()
             taken.append(world.store.begin_finish("j", world.now))
 
     world.during = during
@@ -110,18 +121,110 @@ def test_a_finish_that_takes_long_is_held(world):
     assert not any(taken)
 
 
-def test_holding_costs_a_call_now_and_then(world, monkeypatch):
+def test_holding_costs_one_call_for_each_half_of_the_lease_and_a_quick_finish_none(world, monkeypatch):
     held: list[float] = []
-    monkeypatch.setattr(world.store.collecting, "hold", lambda job_id, now: held.append(now - NOW))
+    hold = world.store.collecting.hold
 
-    def during(progress: Callable[[], None]) -> None:
-        for tenth in range(251):
+    def counted(job_id: str, now: float, token: str) -> str:
+        held.append(now - NOW)
+        return hold(job_id, now, token)
+
+    monkeypatch.setattr(world.store.collecting, "hold", counted)
+    assert world.try_at(0)
+    assert held == []
+    world.store._link.client.hdel("orc:job:j", "finishing")
+
+    def during() -> None:
+        for tenth in range(10 * FINISH_PATIENCE + 50):
             world.now = NOW + tenth / 10
-            progress()
+            world.flow.leases.renew()
 
     world.during = during
-    world.try_at(0)
-    assert held == [HOLD_SECONDS, 2 * HOLD_SECONDS]
+    assert world.try_at(0)
+    assert held == [FINISH_PATIENCE / 2, FINISH_PATIENCE]
+
+
+@pytest.mark.parametrize("error", [None, RESET, FULL])
+def test_a_finish_that_stood_still_leaves_what_another_has_begun_meanwhile_alone(world, raw, error):
+    def during() -> None:
+        world.now = NOW + FINISH_PATIENCE
+        assert world.store.begin_finish("j", world.now)
+
+    world.during = during
+    assert world.try_at(0, error) is None
+    job = world.store.job("j")
+    assert (job.state, job.collect_failures) == (State.COLLECTING, 0)
+    assert float(raw.hget("orc:job:j", "finishing")) == NOW + 2 * FINISH_PATIENCE
+    assert world.store.collecting.storage() == ""
+
+
+def test_a_failure_of_a_finish_that_another_has_by_now_is_not_told(world):
+    world.try_at(1, RESET)
+
+    def during() -> None:
+        world.now = NOW + 2 * DAY
+        assert world.store.begin_finish("j", world.now)
+
+    world.during = during
+    assert world.try_at(DAY + 1, GONE) is None
+
+
+def test_a_finish_that_stood_still_and_was_not_missed_goes_on(world):
+    def during() -> None:
+        world.now = NOW + 10 * FINISH_PATIENCE
+
+    world.during = during
+    assert world.try_at(0)["artifacts"]
+    assert not world.store.begin_finish("j", world.now)
+
+
+def test_an_end_that_comes_after_another_has_begun_is_not_stored(world):
+    result = world.try_at(0)
+    token = world.store.begin_finish("j", NOW + FINISH_PATIENCE).token
+    world.flow.end("j", result)
+    assert world.store.job("j").state is State.COLLECTING
+    assert world.store.end("j", world.now, State.SUCCEEDED, result, "", token)
+
+
+def test_a_finish_that_its_process_lets_go_is_not_ended_by_it(world):
+    def during() -> None:
+        world.flow.leases.let_go("j")
+        assert world.store.begin_finish("j", NOW)
+
+    world.during = during
+    assert world.try_at(0) is None
+
+
+def test_a_finish_that_hangs_is_another_s_after_a_while(world):
+    def during() -> None:
+        while world.now < NOW + LONGEST_SECONDS:
+            world.now += LOOK_SECONDS
+            world.flow.leases.renew()
+        world.now += FINISH_PATIENCE
+        world.flow.leases.renew()
+        assert world.store.begin_finish("j", world.now)
+
+    world.during = during
+    assert world.try_at(0) is None
+
+
+def test_redis_that_is_away_while_a_finish_is_held_costs_it_nothing(world, monkeypatch):
+    def away(*_: Any) -> str:
+        raise StoreUnavailable("away")
+
+    def during() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(world.store.collecting, "hold", away)
+            world.now = NOW + FINISH_PATIENCE - 1
+            world.flow.leases.renew()
+        world.flow.leases.renew()
+        assert not world.store.begin_finish("j", NOW + FINISH_PATIENCE)
+
+    world.during = during
+    assert world.try_at(0)["artifacts"]
+
+
+# --- fresh URLs ----------------------------------------------------------------------------------------
 
 
 def test_fresh_urls_that_could_not_be_kept_either_are_tried_the_next_time(world):
@@ -129,7 +232,7 @@ def test_fresh_urls_that_could_not_be_kept_either_are_tried_the_next_time(world)
     world.store._link.client.hset("orc:attempt:j.1", "upstream_id", "up-1")
     answers = [GONE, FULL]
 
-    def during(progress: Callable[[], None]) -> None:
+    def during() -> None:
         world.error = answers.pop(0)
 
     world.during = during

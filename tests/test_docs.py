@@ -108,6 +108,8 @@ def scene(environment, orchestrator):
     yield {"JOB": jobs[0].id, "FAILED": jobs[2].id, "BATCH": "autumn", "ID": heard.id}
     for kind, name in (("account", "studio-1"), ("account", "studio-2"), ("provider", "useapi_frames")):
         orchestrator.operations.resume(kind, name)
+    for kind, name in (("batch", "autumn"), ("tenant", "acme")):
+        orchestrator.operations.weigh(kind, name, 1)
     orchestrator.operations.set_limits("studio-1", dict.fromkeys(("max_jobs", "max_spend"), None))
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def flower(stack: Stack) -> Iterator[Flower]:
 
 
 @pytest.fixture(scope="module")
-def ids(orchestrator: Orchestrator, flower: Flower) -> Iterator[Ids]:
+def ids(orchestrator: Orchestrator, flower: Flower, stop_generations: Callable[[str], None]) -> Iterator[Ids]:
     """One of each is on its way; the last to end is cancelled when the module is over."""
     from workers import app, generate
 
@@ -104,6 +104,7 @@ def ids(orchestrator: Orchestrator, flower: Flower) -> Iterator[Ids]:
     orchestrator.job(made.cancelled).cancel()
     yield made
     orchestrator.job(made.waiting).cancel()
+    stop_generations(run)
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,22 +15,24 @@ import redis
 import requests
 
 from orchestrator import Orchestrator
-from orchestrator.broker import FINISH_QUEUE
+from orchestrator.broker import FINISH_QUEUE, task_options
+from orchestrator.intake import new_job
+from orchestrator.local.processes import Processes
 from orchestrator.local.stack import COLLECT, PYTHON, Commands, Stack
 from tests.conftest import usual_accounts
-from tests.lingering import LINGERS
-from tests.stack_kit import SECRETS, client_of, eventually, stack_in
+from tests.lingering import LATER_SECONDS, LINGERS
+from tests.stack_kit import REPOSITORY, SECRETS, client_of, eventually, stack_in
 
 pytestmark = pytest.mark.long
 
 FRAMES = "useapi_frames"
 JOBS = 40
-COMMANDS = Commands(
-    collector=(
-        *(*PYTHON, "celery", "-A", "tests.lingering", "worker", "--loglevel=INFO", "-E"),
-        *("--hostname", "{host}", "--queues", COLLECT, "--concurrency", "1", "--prefetch-multiplier", "3"),
-    )
+COLLECTOR = (
+    *(*PYTHON, "celery", "-A", "tests.lingering", "worker", "--loglevel=INFO", "-E"),
+    *("--queues", COLLECT, "--concurrency", "1", "--prefetch-multiplier", "3", "--hostname"),
 )
+COMMANDS = Commands(collector=(*COLLECTOR, "{host}"))
+LINKS = "tests.links"  # a queue that nobody takes from
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +41,7 @@ def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     environ = {
         **SECRETS,
         "LINGER_FILE": str(folder / "linger"),
+        "LATER_FILE": str(folder / "later"),
         "ORCHESTRATOR_STOP_SECONDS": "2",
         "DRAIN_SECONDS": "1.5",
     }
@@ -96,6 +102,43 @@ def test_collector_that_leaves_hands_back_what_it_runs_and_what_it_had_taken(own
     own_stack.restart("collector")
     for job in jobs:
         assert job.result(timeout=60).attempts == 1
+
+
+@contextmanager
+def another_collector(stack: Stack) -> Iterator[None]:
+    """One beside that of the stack."""
+    log = stack.folder / "another.log"
+    with Processes() as processes:
+        processes.start(
+            "another", (*COLLECTOR, "another@%h"), log=log, cwd=REPOSITORY,
+            env={**stack.options.environ, **stack.environment},
+            ready=lambda: "ready." in log.read_text(), timeout_seconds=60,
+        )  # fmt: skip
+        yield
+
+
+def test_collector_that_stands_still_for_longer_than_its_lease_tells_no_second_end(own, own_stack):
+    app, log = own.flow.broker.app, own_stack.log("collector")
+    block, later = (own_stack.folder.parent / name for name in ("linger", "later"))
+    told = task_options(link=app.signature("tests.told", queue=LINKS))
+    job = new_job(own.flow.exchange, str(uuid.uuid4()), FRAMES, prompts(1)[0], {}, 0.0, task_options=told)
+    known, lingered = app.AsyncResult(job.id), log.read_text().count(LINGERS)
+    with redis.Redis.from_url(own_stack.redis_url, decode_responses=True) as server:
+        block.touch()
+        own.flow.enqueue([job])
+        eventually(lambda: log.read_text().count(LINGERS) > lingered)
+        own_stack.kill("collector", signal.SIGSTOP)
+        with another_collector(own_stack):
+            block.unlink()
+            later.touch()
+            replace(own.flow, clock=lambda: time.time() + LATER_SECONDS).tick()
+            assert own.job(job.id).result(timeout=60).attempts == 1
+        before = server.hgetall(f"orc:job:{job.id}"), known.date_done, server.llen(LINKS)
+        own_stack.kill("collector", signal.SIGCONT)
+        own.enqueue(FRAMES, prompts(1)[0]).result(timeout=60)  # by the one that had stood still
+        assert (server.hgetall(f"orc:job:{job.id}"), known.date_done, server.llen(LINKS)) == before
+        assert server.llen(LINKS) == 1
+    later.unlink()
 
 
 def test_receiver_that_leaves_is_first_not_ready_and_goes_on_answering(own_stack):

@@ -18,8 +18,8 @@ from orchestrator.local.processes import Command, Processes, free_port, http_ans
 from orchestrator.local.stack import Stack
 from orchestrator.local.valkey import EmbeddedServer
 from orchestrator.logins import logins
+from orchestrator.models import Callback
 from orchestrator.operations import Filter
-from orchestrator.signatures import Reference
 from tests.browser_kit import CHROMIUM, browsing
 from tests.conftest import accounts_file
 from tests.operations_kit import Visitor
@@ -149,9 +149,8 @@ def test_an_action_needs_a_form_of_ours(visitor, orchestrator, name):
 
 def test_what_a_stranger_wrote_is_escaped_and_no_secret_is_shown(visitor, orchestrator, name):
     ids = failed(orchestrator, name)
-    orchestrator.flow.store.journal.note(
-        FRAMES, Reference("nobody.1", "studio-1"), f"{EVIL} a@b.example".encode(), "unreadable", 1.0
-    )
+    body = f"{EVIL} a@b.example".encode()
+    orchestrator.flow.store.journal.note(Callback(FRAMES, "studio-1", "nobody.1", body, 1.0), "unreadable")
     entry = orchestrator.flow.store.journal.recent(1, parked=True)[0]
     pages = [*PAGES, f"/jobs/{ids[0]}", path_of(name), f"/callbacks/{entry.id}", ACCOUNT]
     pages += [f"/dead?batch={name}&error={EVIL}", f"/search?q={EVIL}", f"/jobs/{EVIL}", f"/batches?q={EVIL}"]
@@ -290,7 +289,7 @@ def test_a_job_is_put_first_and_cancelled(visitor, orchestrator, name):
 def test_callbacks_and_notices_are_taken_up_again(visitor, orchestrator, name):
     store = orchestrator.flow.store
     attempt = f"{uuid.uuid4()}.1"
-    store.journal.note(FRAMES, Reference(attempt, "studio-1"), BODY, "unknown", 2.0)
+    store.journal.note(Callback(FRAMES, "studio-1", attempt, BODY, 2.0), "unknown")
     entry = store.journal.recent(1, parked=True)[0]
     assert entry.id in visitor.get("/callbacks?parked=1&word=unknown").text
     assert attempt in visitor.get(f"/callbacks/{entry.id}").text

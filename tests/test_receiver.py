@@ -396,7 +396,7 @@ def test_nothing_of_a_callback_is_written_to_the_log(waiting, post, artifacts, l
         assert post(reference, sent, headers=headers) == status
     one.job.result(timeout=PATIENCE)
     written = log()
-    assert written.count("callback.received") >= 3  # and those of earlier tests that were still on their way
+    assert written.count("callback.received") >= 2  # and those of earlier tests that were still on their way
     assert "callback.refused provider=useapi_frames kind=BadReference" in written
     assert "callback.refused provider=useapi_frames kind=Malformed" in written
     for secret in ("a-secret", "@", TOKEN, one.reference, "garbage-reference", artifacts[0]["url"]):

@@ -22,7 +22,7 @@ from orchestrator.exchange import Exchange
 from orchestrator.flow import Flow
 from orchestrator.local.stack import Stack
 from orchestrator.local.valkey import EmbeddedServer
-from orchestrator.models import Account, Reply, Request, Secret, State
+from orchestrator.models import Account, Callback, Reply, Request, Secret, State
 from orchestrator.operations import Filter, Operations
 from orchestrator.providers import registry
 from orchestrator.recovery import Recovered, Recovery
@@ -112,7 +112,7 @@ class World:
     def hear(self, attempt: str, body: Any, account: str = "a") -> str:
         text = body if isinstance(body, bytes) else json.dumps(body).encode()
         reference = sign_reference(FRAMES, Reference(attempt, account), self.keys)
-        return self.flow.receive(FRAMES, reference, {}, text)
+        return self.flow.receive(FRAMES, reference, {}, lambda: text)
 
     def recover(self, dry: bool = False) -> tuple[int, int, int, int]:
         self.told: Recovered = Recovery(self.flow).run(dry)
@@ -325,7 +325,7 @@ def test_how_long_a_generation_took_is_not_learned_from_a_parked_callback(world,
 def test_an_entry_of_the_journal_is_found_by_its_id_alone(world):
     for n in range(50):
         for word in ("settled", "unknown"):
-            world.store.journal.note(FRAMES, Reference(f"{word}-{n}.1", "a"), b"{}", word, NOW)
+            world.store.journal.note(Callback(FRAMES, "a", f"{word}-{n}.1", b"{}", NOW), word)
     for entry in [*world.store.journal.recent(50), *world.store.journal.recent(50, parked=True)]:
         assert world.store.journal.entry(entry.id) == entry
 
@@ -344,8 +344,7 @@ def test_a_dry_run_changes_nothing(world, job):
 def test_a_recovered_job_that_fails_is_not_replayed_since_nobody_knows_what_to_send(world, job):
     world.lists["a"] = [world.task(f"{job}.1")]
     world.recover()
-    world.flow.receive(FRAMES, world.reference(f"{job}.1"), {}, json.dumps(
-        world.task(f"{job}.1", "FAILED", error={"reason": "INTERNAL"})).encode())  # fmt: skip
+    world.hear(f"{job}.1", world.task(f"{job}.1", "FAILED", error={"reason": "INTERNAL"}))
     assert world.store.begin_finish(job, NOW)
     world.store.end(job, NOW, State.FAILED, None, "no")
     operations = Operations(world.store, world.flow.broker, lambda: NOW, (FRAMES,))

@@ -26,7 +26,7 @@ from tests.conftest import usual_accounts
 from tests.crashing import SILENT
 from tests.stack_kit import REPOSITORY, SECRETS, client_of, eventually, stack_in
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.long(5)
 
 FRAMES = "useapi_frames"
 PATIENCE = 120.0

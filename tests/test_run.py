@@ -373,6 +373,7 @@ def test_what_ended_and_expired_before_it_was_written_is_told_and_not_made_again
 def forget(raw: redis.Redis, batch: str, *jobs: str) -> None:
     """As if their time had passed."""
     raw.delete(*(f"orc:job:{each}" for each in jobs), *raw.keys(f"orc:*:{batch}"))
+    raw.zrem("orc:due", *(f"job:{each}" for each in jobs))
 
 
 def test_second_command_on_the_same_outcomes_is_refused(start, run, write, tmp_path, name):

@@ -598,7 +598,7 @@ class FakeUpstream:
 
 
 class FakeArtifacts:
-    def put(self, name: str, url: str, chunks: Any, progress: Any) -> Artifact:
+    def put(self, name: str, url: str, chunks: Any) -> Artifact:
         return Artifact(url, name)
 
     def describe(self, name: str, about: bytes) -> None: ...

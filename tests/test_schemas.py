@@ -121,6 +121,22 @@ def test_what_is_no_mapping_is_refused_in_words(values):
         check(JobOptions, values, "job options")
 
 
+def test_fields_that_count_untold_count_and_a_field_may_be_called_otherwise():
+    class Wanted(Schema):
+        size = fields.Integer(load_default=7)
+        colour = fields.String(data_key="color")
+        prompt = fields.String(required=True)
+        style = fields.String()
+
+    assert check(Wanted, {"prompt": "a fox"}, "w") == {"size": 7, "prompt": "a fox"}
+    assert check(Wanted, {"prompt": "a fox", "color": "red"}, "w")["colour"] == "red"
+    with pytest.raises(Invalid) as caught:
+        check(Wanted, {"color": 1, "colour": "red", "size": "x"}, "w")
+    assert [fault.split(":")[0] for fault in str(caught.value).removeprefix("w: ").split("; ")] == [
+        "color = 1", "colour = 'red'", "prompt", "size = 'x'",
+    ]  # fmt: skip
+
+
 def test_names_that_are_no_texts_are_refused_in_words():
     with pytest.raises(Invalid):
         check(JobOptions, {1: 2, "colour": 3}, "job options")

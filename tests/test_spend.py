@@ -224,6 +224,7 @@ def batch_name(orchestrator: Orchestrator) -> Iterator[str]:
     orchestrator.operations.pause("batch", name)
     for job in orchestrator.batch(name).jobs():
         job.cancel()
+    orchestrator.operations.resume("batch", name)
     for account in ACCOUNTS:
         orchestrator.operations.set_limits(account, {"max_spend": None, "price": None})
 

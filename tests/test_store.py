@@ -14,7 +14,7 @@ import redis
 from orchestrator.errors import JobNotFound, StoreUnavailable
 from orchestrator.local.processes import free_port
 from orchestrator.local.valkey import EmbeddedServer
-from orchestrator.models import CLAIM_PUSH_SECONDS, State, Tries
+from orchestrator.models import CLAIM_PUSH_SECONDS, Callback, State, Tries
 from orchestrator.store import Store
 from orchestrator.store.jobs import CLAIM_LIMIT, SAMPLE_SIZE
 from orchestrator.store.link import WAIT_SLICE_SECONDS
@@ -230,19 +230,9 @@ def test_events_are_counted_by_verdict_and_by_source(store):
     opened(store, "j")
     store.settle("j.1", "succeeded", NOW, artifact_urls=URLS, source="callbacks")
     store.settle("j.1", "succeeded", NOW, artifact_urls=URLS, source="polls")
-    store.count(PROVIDER, "callbacks")
+    store.journal.hear(Callback(PROVIDER, "a", "j.1", b"{}", NOW), "up-1", False)
     told = {word.partition("/")[2]: number for word, number in store.stats().items()}
     assert told == {"submits": 1, "succeeded": 1, "callbacks": 2, "polls": 1}
-
-
-def test_delivery_is_remembered_for_its_provider(store, raw):
-    assert not store.is_replay(PROVIDER, "d-1")
-    store.remember_delivery(PROVIDER, "d-1")
-    store.remember_delivery(PROVIDER, "d-1")
-    assert store.is_replay(PROVIDER, "d-1")
-    assert not store.is_replay("runway", "d-1")
-    (key,) = raw.keys("orc:delivery:*")
-    assert 0 < raw.ttl(key) <= 3600
 
 
 # --- what is learned -----------------------------------------------------------------------------------

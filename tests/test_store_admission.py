@@ -61,6 +61,27 @@ def test_account_rests_until_it_is_resumed(store):
     assert "rest_until" not in row
 
 
+def test_success_grants_its_own_slot_and_the_ticker_what_became_free_elsewhere(store):
+    have(store, a=1, b=1)
+    store.enqueue(new("1", "2", "3", "4"), NOW)
+    for attempt in ("1.1", "2.1"):
+        assert store.open(attempt, NOW)
+    freed = str(store.attempt("1.1").account)
+    for name in ("a", "b"):
+        if name != freed:
+            store.accounts.change(PROVIDER, name, {"max_jobs": 2})
+    assert succeed(store, "1.1") == ["3.1"]
+    assert (store.attempt("3.1").account, names(store.fill(PROVIDER, NOW))) == (freed, ["4.1"])
+
+
+def test_success_of_an_account_that_is_no_more_grants_nothing(store):
+    have(store, a=1)
+    opened(store, "1")
+    store.enqueue(new("2"), NOW)
+    have(store, b=0)
+    assert succeed(store, "1.1") == []
+
+
 def test_full_account_takes_one_for_each_slot_it_frees(store):
     have(store, a=2)
     opened(store, "1", "2")

@@ -101,24 +101,47 @@ def test_what_was_kept_at_last_opens_the_gate(store):
 
 def test_a_finish_that_takes_long_is_not_begun_beside_itself(store):
     collecting(store)
-    assert store.begin_finish("j", NOW)
+    token = store.begin_finish("j", NOW).token
     for minute in range(1, 10):
         now = NOW + minute * (FINISH_PATIENCE - 10)
-        store.collecting.hold("j", now)
+        token = store.collecting.hold("j", now, token)
         assert store.claim(now + FINISH_PATIENCE - 1)[0].count == 0
         assert not store.begin_finish("j", now + FINISH_PATIENCE - 1)
     assert names(store.claim(now + FINISH_PATIENCE)[0].finishes) == ["j.1"]
     assert store.begin_finish("j", now + FINISH_PATIENCE)
 
 
+def test_a_finish_that_another_has_by_now_is_neither_held_nor_let_go_nor_postponed_nor_ended(store):
+    collecting(store)
+    lost = store.begin_finish("j", NOW).token
+    token = store.begin_finish("j", NOW + FINISH_PATIENCE).token
+    before = store.job("j")
+    assert store.collecting.hold("j", NOW + 99, lost) == ""
+    store.collecting.let_go("j", lost)
+    store.collecting.later("j", NOW + 99, FULL, DIES_AT, storage_seconds=120, token=lost)
+    assert not store.end("j", NOW + 99, State.SUCCEEDED, {"artifacts": []}, "", lost)
+    assert store.job("j") == before and store.collecting.storage() == ""
+    assert not store.begin_finish("j", NOW + 99)
+    assert store.end("j", NOW + 99, State.SUCCEEDED, {"artifacts": []}, "", token)
+
+
+@pytest.mark.parametrize("let_go", [True, False])
+def test_a_finish_that_nobody_has_taken_over_is_ended_by_who_began_it(store, let_go):
+    collecting(store)
+    token = store.begin_finish("j", NOW).token
+    if let_go:
+        store.collecting.let_go("j", token)
+    assert store.end("j", NOW + 9 * FINISH_PATIENCE, State.SUCCEEDED, {"artifacts": []}, "", token)
+
+
 def test_what_nobody_holds_is_not_held(store):
     postponed(store)
-    store.collecting.hold("j", NOW + 5)
+    assert store.collecting.hold("j", NOW + 5, "1") == ""
     assert store.job("j").due_at == NOW + 9 and store.begin_finish("j", NOW + 9)
     end_now(store)
-    store.collecting.hold("j", NOW + 10)
+    assert store.collecting.hold("j", NOW + 10, "1") == ""
     assert store.job("j").due_at is None
-    store.collecting.hold("nobody", NOW)
+    assert store.collecting.hold("nobody", NOW, "1") == ""
     assert store.due_at("nobody") is None
 
 

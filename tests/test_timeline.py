@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.insight import Insight
-from orchestrator.models import Answer, State
-from orchestrator.signatures import Reference
+from orchestrator.models import Answer, Callback, State
 from orchestrator.store import Store
 from orchestrator.timeline import Moment, shown
 from tests import store_kit
@@ -41,11 +40,10 @@ def test_a_job_that_goes_well(store: Store) -> None:
     enqueue(store)
     attempt = begin(store, at=NOW + 1)
     store.look_again(attempt, NOW + 5, NOW + 9, "polls")
-    reference = Reference(attempt, "a")
-    store.journal.note(PROVIDER, Reference("another.1", "a"), b"{}", "pending", NOW + 6)
-    store.journal.note(PROVIDER, reference, b'{"prompt": "a secret"}', "pending", NOW + 6)
-    store.settle(attempt, "succeeded", NOW + 7, artifact_urls=URLS, source="callbacks")
-    store.journal.note(PROVIDER, reference, b"{}", "settled", NOW + 7.25)
+    store.journal.note(Callback(PROVIDER, "a", "another.1", b"{}", NOW + 6), "pending")
+    store.journal.note(Callback(PROVIDER, "a", attempt, b'{"prompt": "a secret"}', NOW + 6), "pending")
+    callback = Callback(PROVIDER, "a", attempt, b"{}", NOW + 7.25)
+    store.settle(attempt, "succeeded", NOW + 7, artifact_urls=URLS, source="callbacks", callback=callback)
     assert told(store, NOW + 8)[-1].more["gate"] == "collecting"
     store.begin_finish("j", NOW + 8)
     store.end("j", NOW + 9, State.SUCCEEDED, {"artifacts": []}, "")
@@ -157,5 +155,5 @@ def test_the_journal_is_read_to_its_end(store: Store) -> None:
     begin(store)
     for number in range(250):
         of = "j.1" if number in (0, 249) else "another.1"
-        store.journal.note(PROVIDER, Reference(of, "a"), b"{}", "duplicate", NOW + number)
+        store.journal.note(Callback(PROVIDER, "a", of, b"{}", NOW + number), "duplicate")
     assert sum(each.event == "callback.received" for each in told(store, NOW + 500)) == 2

@@ -7,10 +7,10 @@ import time
 from typing import Any
 
 from flask import Blueprint, Response, current_app, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
-from orchestrator.errors import BadReference, CallbackRefused, Malformed, StoreUnavailable
+from orchestrator.errors import CallbackRefused, Malformed, StoreUnavailable
 from orchestrator.events import log, warn
-from orchestrator.signatures import read_reference
 from webhooks.bodies import whole_body
 
 RETRY_SECONDS = 5
@@ -34,16 +34,9 @@ def receive(provider: str, reference: str) -> Response:
 def _taken(flow: Any, provider: str, reference: str) -> tuple[Response, str]:
     """The answer to a callback, and what came of it: a word of `Flow.receive`, or why it was not taken."""
     try:
-        read_reference(provider, reference, flow.exchange.keys)  # before a stranger's body is read, too
-        raw_body = whole_body()
-    except BadReference as error:
-        return _refused(401, provider, error)
-    except Malformed as error:
-        return _refused(400, provider, error)
-    if len(raw_body) > MAX_BODY_BYTES:  # a body that told no length before
+        word = flow.receive(provider, reference, request.headers, _body)
+    except RequestEntityTooLarge:
         return Response(status=413), "too large"
-    try:
-        word = flow.receive(provider, reference, request.headers, raw_body)
     except Malformed as error:
         return _refused(400, provider, error)
     except CallbackRefused as error:
@@ -52,6 +45,13 @@ def _taken(flow: Any, provider: str, reference: str) -> tuple[Response, str]:
         log("callback.postponed", logging.ERROR, provider=provider, why="the store does not answer")
         return Response(status=503, headers={"Retry-After": str(RETRY_SECONDS)}), "postponed"
     return Response(status=204), word
+
+
+def _body() -> bytes:
+    raw_body = whole_body()
+    if len(raw_body) > MAX_BODY_BYTES:  # a body that told no length before
+        raise RequestEntityTooLarge
+    return raw_body
 
 
 def _refused(status: int, provider: str, error: CallbackRefused) -> tuple[Response, str]:

@@ -11,13 +11,14 @@ from orchestrator.build import Built
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.logs import set_up
 from orchestrator.start import PATIENCE_SECONDS, started
-from webhooks.logs import Sparing
+from webhooks.logs import Sparing, lean_records
 from webhooks.metrics import answer_metrics
 
 
 def served(make: Callable[[Built], Flask]) -> Flask:
     """The app that is made of what is built. Ends the process, in a sentence, where it must not start."""
     set_up(Sparing())
+    lean_records()
     try:
         built = started(PATIENCE_SECONDS, measures=True)
         app = make(built)

@@ -325,4 +325,4 @@ def revoked(request: Any, expired: bool, **_: Any) -> None:
 
 
 revoke.hook(flow.cancel)
-leaving.install(app, built().settings.stop_seconds, flow.store.collecting.let_go)
+leaving.install(app, built().settings.stop_seconds, flow.leases.let_go)

@@ -110,6 +110,10 @@ class Processes:
             self._children.pop(name, None)
             raise
 
+    def names(self) -> list[str]:
+        """Gives the children that were started and not stopped, in the order of their start."""
+        return list(self._children)
+
     def poll(self) -> list[Ended]:
         """Gives the children that ended by themselves and were not restarted since. Safe to call twice."""
         ended: list[Ended] = []

@@ -17,13 +17,13 @@ class Collecting:
     def __init__(self, link: Link) -> None:
         self._link = link
 
-    def hold(self, job_id: str, now: float) -> None:
-        """Keep hold of a finish that takes long, so that nobody else takes it."""
-        self._link.step("hold_finish", job_id, now)
+    def hold(self, job_id: str, now: float, token: str) -> str:
+        """Keep hold of a finish that takes long. Gives its new token; empty: it is another's, or over."""
+        return str(self._link.step("hold_finish", job_id, now, token))
 
-    def let_go(self, job_id: str) -> None:
+    def let_go(self, job_id: str, token: str) -> None:
         """Let another worker take a finish at once: this one is about to end. Safe to call twice."""
-        self._link.step("let_go", job_id)
+        self._link.step("let_go", job_id, token)
 
     def later(
         self,
@@ -34,13 +34,15 @@ class Collecting:
         *,
         urls: Sequence[str] = (),
         storage_seconds: int = 0,
+        token: str = "",
     ) -> None:
         """Let a finish go until later. `dies_at`: when the pictures' URLs do. `urls`: fresh ones.
 
         `storage_seconds`: nothing is begun for so long, since what came of it could not be kept either.
+        `token` of another finish than the one under way: nothing is done.
         """
         fresh = json.dumps(list(urls)) if urls else ""
-        self._link.step("finish_later", job_id, due_at, reason, dies_at, fresh, storage_seconds)
+        self._link.step("finish_later", job_id, due_at, reason, dies_at, fresh, storage_seconds, token)
 
     def renew(self, job_id: str, urls: Sequence[str], dies_at: float, now: float) -> None:
         """Give a job that is not over, or a dead letter, fresh URLs. What is collected is tried at once."""

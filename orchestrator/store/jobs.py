@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 from orchestrator.errors import JobNotFound, QueueFull
-from orchestrator.models import CLAIM_PUSH_SECONDS, Attempt, Job, Message, NewJob, State, Tries, attempt_id
+from orchestrator.models import (
+    CLAIM_PUSH_SECONDS,
+    Attempt,
+    Callback,
+    Job,
+    Message,
+    NewJob,
+    State,
+    Tries,
+    attempt_id,
+)
 from orchestrator.store import records
+from orchestrator.store.journal import refuse_replay, told_of
 from orchestrator.store.link import PREFIX, WAIT_SLICE_SECONDS, Link
 
 JOBS_PER_CALL = 500
 SAMPLE_SIZE = 512  # durations kept per provider and model
 REFUSED_SECONDS = 30 * 86_400  # what moderation refused is not sent again for so long
-DELIVERY_SECONDS = 3600  # how long a callback is remembered, to refuse its replay
 CLAIM_LIMIT = 200
 FIRST_END = "0"  # before the first job of a batch that ended
 TEXTS = ("paused", "notify_url", "on_each", "on_complete")  # what a batch has beside numbers
@@ -45,6 +54,14 @@ class Settled:
     finish: Message | None
     grants: tuple[Message, ...]
     opened_at: float | None = None  # of an attempt that was begun, and is settled by this; unix seconds
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A finish that was begun."""
+
+    job: Job  # without its `due_at`
+    token: str  # of the lease; until when it holds, in unix seconds
 
 
 @dataclass(frozen=True)
@@ -195,15 +212,17 @@ class Jobs:
         duration: float | None = None,
         means: str = "",
         listed: Mapping[str, str] | None = None,
+        callback: Callback | None = None,
     ) -> Settled:
         """Close an attempt, once. `again_at` None: the job is finished; else it lines up again then.
 
         `counts`: the class of failure it counts as. `means`: what it tells of the account: full, too many or
         moderated. `listed`: what the provider says it runs of ours, attempt → upstream id; where the account
-        is full, `rest_until` is when to try whether it still is.
+        is full, `rest_until` is when to try whether it still is. `callback`: what told of it; it is noted in
+        the journal. Raises: Stale, where that was taken already.
         """
         word, finish, grants, *opened = self._link.step(
-            "settle",
+            "settle_heard" if callback else "settle",
             attempt,
             now,
             verdict,
@@ -221,13 +240,17 @@ class Jobs:
             means,
             "" if listed is None else json.dumps(listed),
             REFUSED_SECONDS,
+            *(told_of(callback) if callback else ()),
         )
+        refuse_replay(word)
         opened_at = float(opened[0]) if opened and opened[0] else None
         return Settled(word, records.message(finish) if finish else None, records.messages(grants), opened_at)
 
-    def begin_finish(self, job_id: str, now: float) -> bool:
-        """True for the one caller that is to finish the job now."""
-        return bool(self._link.step("begin_finish", job_id, now))
+    def begin_finish(self, job_id: str, now: float) -> Begun | None:
+        """For the one caller that is to finish the job now; else None."""
+        found = self._link.step("begin_finish", job_id, now)
+        row = dict(zip(found[::2], found[1::2], strict=True))
+        return Begun(records.job(job_id, row, None), row["finishing"]) if row else None
 
     def to_stop(self, job_id: str) -> str:
         """The upstream id of a cancelled job's generation that the provider was not asked to stop yet."""
@@ -242,11 +265,17 @@ class Jobs:
         self._link.step("revoked", *job_ids)
 
     def end(
-        self, job_id: str, now: float, state: State, result: Mapping[str, Any] | None, reason: str
+        self,
+        job_id: str,
+        now: float,
+        state: State,
+        result: Mapping[str, Any] | None,
+        reason: str,
+        token: str = "",
     ) -> bool:
-        """True for the one caller that ended the job."""
+        """True for the one caller that ended the job. `token`: of its finish, which may be another's now."""
         told = json.dumps(result) if result else ""
-        return bool(self._link.step("end", job_id, now, state.value, told, reason))
+        return bool(self._link.step("end", job_id, now, state.value, told, reason, token))
 
     def cancel(self, job_id: str, now: float) -> Cancelled | None:
         """Cancel a job that is not over; None where it is too late."""
@@ -276,19 +305,10 @@ class Jobs:
 
     def fill(self, provider: str, now: float) -> tuple[Message, ...]:
         """Grant free slots to who waits."""
-        return records.messages(self._link.step("fill", now, provider))
+        return self.fill_all([provider], now)
 
-    def count(self, provider: str, word: str) -> None:
-        self._link.call(lambda: self._link.client.hincrby(f"{PREFIX}stats", f"{provider}/{word}", 1))
-
-    def is_replay(self, provider: str, delivery_id: str) -> bool:
-        """Whether a callback of this id was taken already."""
-        return bool(self._link.call(lambda: self._link.client.exists(_delivery_key(provider, delivery_id))))
-
-    def remember_delivery(self, provider: str, delivery_id: str) -> None:
-        """Safe to call twice. Remembered for longer than any provider's time window."""
-        key = _delivery_key(provider, delivery_id)
-        self._link.call(lambda: self._link.client.set(key, "1", ex=DELIVERY_SECONDS))
+    def fill_all(self, providers: Iterable[str], now: float) -> tuple[Message, ...]:
+        return records.messages(self._link.step("fill", now, *providers))
 
     # --- reading ---------------------------------------------------------------------------------------
 
@@ -421,7 +441,3 @@ def _patience(give_up_at: float | None) -> float:
     if give_up_at is None:
         return WAIT_SLICE_SECONDS
     return min(WAIT_SLICE_SECONDS, give_up_at - time.monotonic())
-
-
-def _delivery_key(provider: str, delivery_id: str) -> str:
-    return f"{PREFIX}delivery:{provider}:{hashlib.sha256(delivery_id.encode()).hexdigest()}"

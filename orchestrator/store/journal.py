@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
-from orchestrator.errors import NotFound
+from orchestrator.errors import NotFound, Stale
+from orchestrator.models import Callback
 from orchestrator.store.link import PREFIX, Link
-
-if TYPE_CHECKING:
-    from orchestrator.signatures import Reference
 
 RECENT, PARKED = f"{PREFIX}callbacks", f"{PREFIX}parked"
 KEPT_RECENT = 2_000
@@ -19,7 +17,7 @@ KEPT_BYTES = 64 * 2**10  # of one body
 PARKED_ID = "p"  # the ids of parked ones begin with it: the two streams count by themselves
 PER_CALL = 200
 CLOCKS_APART_SECONDS = 60.0  # at most, of Redis and ours
-TO_PARK = ("unknown", "unreadable")
+DELIVERY_SECONDS = 3600  # how long a callback is remembered, to refuse its replay
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,19 @@ class Heard:
     word: str  # what it led to: pending settled late duplicate mismatch unknown unreadable
     body: str
 
+    def again(self, at: float) -> Callback:
+        """As if it came then."""
+        return Callback(self.provider, self.account, self.attempt, self.body.encode(), at)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback before the final one led to."""
+
+    word: str  # pending | mismatch | unknown | nameless: the attempt's upstream id is to be recorded first
+    account: str = ""  # of a nameless attempt
+    timing: str = ""  # whose durations it is measured by: `<provider>/<model>`
+
 
 class Journal:
     """Thread-safe."""
@@ -41,17 +52,21 @@ class Journal:
     def __init__(self, link: Link) -> None:
         self._link = link
 
-    def note(self, provider: str, reference: Reference, body: bytes, word: str, at: float) -> None:
-        fields = {
-            "at": at,
-            "provider": provider,
-            "account": reference.account,
-            "attempt": reference.attempt_id,
-            "word": word,
-            "body": body[:KEPT_BYTES].decode("utf-8", "replace"),
-        }
-        key, kept = (PARKED, KEPT_PARKED) if word in TO_PARK else (RECENT, KEPT_RECENT)
-        self._link.call(lambda: self._link.client.xadd(key, fields, maxlen=kept, approximate=True))
+    def note(self, callback: Callback, word: str) -> None:
+        """Note a callback that led to nothing but this. Of another the step notes it that takes it."""
+        self._link.step("note", word, *told_of(callback))
+
+    def hear(self, callback: Callback, upstream_id: str, says_whose: bool) -> Progress:
+        """Take a callback before the final one.
+
+        `says_whose`: its body names the attempt, so that it may bring the upstream id; until that is recorded
+        nothing is taken. Raises: Stale, where it was taken already.
+        """
+        word, *learns = self._link.step(
+            "hear", callback.attempt, callback.provider, upstream_id, int(says_whose), *told_of(callback)
+        )
+        refuse_replay(word)
+        return Progress(word, *learns)
 
     def recent(self, limit: int, parked: bool = False, before: str = "") -> list[Heard]:
         """The latest first; `parked`: those of attempts that are not known, or that could not be read.
@@ -96,3 +111,25 @@ def _is_of(fields: dict[str, str], job_id: str) -> bool:
 def _heard(place: str, fields: dict[str, str], parked: bool) -> Heard:
     entry_id = f"{PARKED_ID}{place}" if parked else place
     return Heard(id=entry_id, at=float(fields.pop("at")), **fields)
+
+
+def told_of(callback: Callback) -> tuple[str | float, ...]:
+    """What a step is told of a callback, as lua/journal.lua takes it."""
+    digest = hashlib.sha256(callback.delivery.encode()).hexdigest() if callback.delivery else ""
+    return (
+        f"{PREFIX}delivery:{callback.provider}:{digest}" if digest else "",
+        DELIVERY_SECONDS,
+        KEPT_RECENT,
+        KEPT_PARKED,
+        callback.at,
+        callback.provider,
+        callback.account,
+        callback.attempt,
+        callback.body[:KEPT_BYTES].decode("utf-8", "replace"),
+    )
+
+
+def refuse_replay(word: str) -> None:
+    """Raises: Stale."""
+    if word == "replay":
+        raise Stale("this delivery was taken already")

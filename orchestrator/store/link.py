@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import resources
 from typing import Any, NoReturn
 
 import redis
@@ -11,10 +10,10 @@ import redis
 from orchestrator.errors import StoreUnavailable
 from orchestrator.models import Retention
 from orchestrator.store.pool import redis_client
+from orchestrator.store.steps import scripts
 
 PREFIX = "orc:"
 WAIT_SLICE_SECONDS = 5.0  # how long one blocking read lasts; the net below a lost wake-up
-SHARED = ("common", "lanes", "spend", "slots", "notices", "batches", "ends")  # stand before every step
 
 CANNOT_WRITE = (
     redis.exceptions.OutOfMemoryError,
@@ -31,21 +30,21 @@ class Link:
     def __init__(self, url: str, retention: Retention) -> None:
         self.retention = retention
         self.client: Any = redis_client(url, WAIT_SLICE_SECONDS + 5)
-        folder = resources.files("orchestrator.store") / "lua"
         kept = f"local KEEP, KEEP_DEAD = {retention.ended}, {retention.failed}\n"
-        shared = kept + "".join((folder / f"{name}.lua").read_text() for name in SHARED)
-        self._steps = {
-            file.name.removesuffix(".lua"): self.client.register_script(shared + file.read_text())
-            for file in folder.iterdir()
-            if file.name.endswith(".lua") and file.name.removesuffix(".lua") not in SHARED
-        }
+        self._steps = {name: self.client.register_script(text) for name, text in scripts(kept).items()}
 
     def step(self, name: str, *arguments: Any) -> Any:
-        return self.call(lambda: self._steps[name](args=arguments))
+        return self.call(lambda: self._run(self._steps[name], arguments))
 
     def step_in(self, pipeline: Any, name: str, *arguments: Any) -> None:
         """One of the commands that a pipeline sends together."""
         self._steps[name](args=arguments, client=pipeline)
+
+    def _run(self, script: Any, arguments: tuple[Any, ...]) -> Any:
+        try:
+            return self.client.execute_command("EVALSHA", script.sha, 0, *arguments)
+        except redis.exceptions.NoScriptError:
+            return script(args=arguments)  # which loads it; called each time, it would cost more
 
     def call(self, call: Callable[[], Any]) -> Any:
         try:

@@ -6,7 +6,8 @@ local names = redis.call('SMEMBERS', accounts_key(provider))
 table.sort(names)
 for i, name in ipairs(names) do
   redis.call('ZREMRANGEBYSCORE', slots_key(provider, name), '-inf', now)
-  local opens_at, why = closed_until(provider, name, now)
+  local opens_at, why = closed_until(provider, name, now, unpack(limits_of(provider, name, 'rest_until', 'rest_reason',
+    'max_spend', 'max_per_day')))
   rows[i] = {
     name,
     redis.call('HGETALL', account_key(provider, name)),

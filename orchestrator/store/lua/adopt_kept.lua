@@ -10,5 +10,5 @@ if ARGV[7] ~= '' then redis.call('HSET', job_key(id), 'custom_id', ARGV[7]) end
 if ARGV[8] ~= '' then redis.call('HSET', job_key(id), 'tenant', ARGV[8]) end
 if batch ~= '' then join_batch(batch, {id}, now) end
 count_states(provider, batch, nil, 'succeeded')
-announce_end(id, now)
+end_job(id, now, 'succeeded', {})
 return 1

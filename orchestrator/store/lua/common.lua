@@ -47,11 +47,16 @@ local function count_states(provider, batch, old, new)
   end
 end
 
+-- `old`, `provider`, `batch`: what the job's record says.
+local function change_state(id, provider, batch, old, new)
+  if old == new then return end
+  redis.call('HSET', job_key(id), 'state', new)
+  count_states(provider, batch, old, new)
+end
+
 local function set_state(id, new)
   local job = redis.call('HMGET', job_key(id), 'state', 'provider', 'batch')
-  if job[1] == new then return end
-  redis.call('HSET', job_key(id), 'state', new)
-  count_states(job[2], job[3], job[1], new)
+  change_state(id, job[2], job[3], job[1], new)
 end
 
 -- What a Celery message of this job is made of.
@@ -68,6 +73,7 @@ local function is_paused(kind, name)
   return redis.call('SISMEMBER', PAUSED, kind .. ':' .. name) == 1
 end
 
-local function has_expired(id, now)
-  return tonumber(job_field(id, 'expires') or now + 1) <= now
-end
+-- `moment`: nil or false where there is none.
+local function is_past(moment, now) return moment and tonumber(moment) <= now end
+
+local function has_expired(id, now) return is_past(job_field(id, 'expires'), now) end

@@ -5,33 +5,49 @@ local function finish_due(id, now)
   return message(id)
 end
 
--- Keeps a job and its attempts for so many more seconds; nil: for as long as it goes on.
-local function keep_job(id, seconds)
+-- Until when a finish that is begun, or held, now is its worker's. No two are alike, so it is a token as well.
+local function lease_finish(id, now)
+  local lease = string.format('%.17g', now + FINISH_PATIENCE)
+  redis.call('HSET', job_key(id), 'finishing', lease)
+  redis.call('ZADD', DUE, lease, 'job:' .. id)
+  return lease
+end
+
+-- Keeps a job and so many attempts for so many more seconds; nil: for as long as it goes on.
+local function keep_job(id, attempts, seconds)
   local keys = {job_key(id)}
-  for n = 1, tonumber(job_field(id, 'attempts') or '0') do keys[#keys + 1] = attempt_key(id .. '.' .. n) end
+  for n = 1, tonumber(attempts or '0') do keys[#keys + 1] = attempt_key(id .. '.' .. n) end
   for _, key in ipairs(keys) do
     if seconds then redis.call('EXPIRE', key, seconds) else redis.call('PERSIST', key) end
   end
 end
 
-local function announce_end(id, now)
-  local job = redis.call('HMGET', job_key(id), 'batch', 'notify_url', 'state')
-  local batch, of_batch, on_each = job[1], false, false
-  redis.call('HSET', job_key(id), 'ended', now)
+-- Ends a job as `state`, and tells of it. `more`: what else is kept of it, as names and values; changed by this.
+local function end_job(id, now, state, more)
+  local was, provider, batch, attempts, notify_url = unpack(redis.call('HMGET', job_key(id), 'state', 'provider', 'batch',
+    'attempts', 'notify_url'))
+  local record, of_batch, on_each = more, false, false
+  record[#record + 1] = 'state'; record[#record + 1] = state
+  record[#record + 1] = 'ended'; record[#record + 1] = now
+  if batch ~= '' then
+    record[#record + 1] = 'end_entry'
+    record[#record + 1] = redis.call('XADD', P .. 'ended-in:' .. batch, '*', 'job', id)
+  end
+  redis.call('HSET', job_key(id), unpack(record))
+  if was ~= state then count_states(provider, batch, was, state) end
   redis.call('PUBLISH', P .. 'ended:' .. id, '1')
   if batch ~= '' then
-    redis.call('HSET', job_key(id), 'end_entry', redis.call('XADD', P .. 'ended-in:' .. batch, '*', 'job', id))
     redis.call('HSET', batch_key(batch), 'ended', now)
     of_batch, on_each = end_batch_if_over(batch, now)
   end
-  notice_job(id, now, {job[2], of_batch, on_each})
-  keep_job(id, job[3] == 'failed' and KEEP_DEAD or KEEP)
+  notice_job(id, now, {notify_url, of_batch, on_each})
+  keep_job(id, attempts, state == 'failed' and KEEP_DEAD or KEEP)
 end
 
 -- A job that had ended goes on.
 local function begin_again(id)
-  local job = redis.call('HMGET', job_key(id), 'batch', 'end_entry')
-  keep_job(id)
+  local job = redis.call('HMGET', job_key(id), 'batch', 'end_entry', 'attempts')
+  keep_job(id, job[3])
   redis.call('HDEL', job_key(id), 'ended', 'end_entry')
   redis.call('ZREM', DEAD, id)
   if job[1] ~= '' then
@@ -43,13 +59,19 @@ end
 
 -- The outcome is known: the job is finished as the task it is.
 local function to_finish(id, now, urls, provider, account)
-  turn_to(id, provider)
-  if job_field(id, 'ended') then begin_again(id) end
-  redis.call('HSET', job_key(id), 'urls', urls, 'account', account)
-  redis.call('HDEL', job_key(id), 'late_urls', 'late_provider', 'late_account', 'urls_die')
-  if urls ~= '' then redis.call('HDEL', job_key(id), 'error', 'reason') end
-  set_state(id, 'collecting')
-  return finish_due(id, now)
+  local was, parameters, options, attempts, state, batch, ended, late, urls_die, failure, reason =
+    unpack(redis.call('HMGET', job_key(id), 'provider', 'parameters', 'options', 'attempts', 'state', 'batch', 'ended',
+      'late_urls', 'urls_die', 'error', 'reason'))
+  if was ~= provider then parameters = turn_to(id, provider) end
+  if ended then begin_again(id) end
+  if late or urls_die then
+    redis.call('HDEL', job_key(id), 'late_urls', 'late_provider', 'late_account', 'urls_die')
+  end
+  if urls ~= '' and (failure or reason) then redis.call('HDEL', job_key(id), 'error', 'reason') end
+  redis.call('HSET', job_key(id), 'urls', urls, 'account', account, 'state', 'collecting')
+  if state ~= 'collecting' then count_states(provider, batch, state, 'collecting') end
+  redis.call('ZADD', DUE, now + FINISH_PATIENCE, 'job:' .. id)
+  return {id, provider, parameters, options or '', tonumber(attempts or '0')}
 end
 
 -- Ends a job that is queued or submitted, without a picture.
@@ -59,8 +81,6 @@ local function cancel_job(id, now, reason)
   local held = redis.call('HMGET', attempt_key(attempt), 'state', 'upstream_id')
   if held[1] and held[1] ~= 'closed' then close(attempt, 'cancelled', now) end
   if held[2] then redis.call('HSET', job_key(id), 'to_stop', held[2]) end
-  if reason then redis.call('HSET', job_key(id), 'reason', reason) end
-  set_state(id, 'cancelled')
-  announce_end(id, now)
+  end_job(id, now, 'cancelled', reason and {'reason', reason} or {})
   return finish_due(id, now)
 end

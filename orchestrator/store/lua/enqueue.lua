@@ -4,7 +4,17 @@
 --       start_at, more (JSON: pinned, target, choices, tenant, options, max_attempts, expires …)
 -- Gives {added, grants}; {-1, how many wait} where that would be too many.
 local now, most, filled, producer, goes_on = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[4], ARGV[5], ARGV[6] == '1'
-local grants, providers, batches, added = {}, {}, {}, 0
+local grants, providers, queued, batches, lanes, added = {}, {}, {}, {}, {}, 0
+
+local function put_in_lane(lane, batch, place, id)
+  if not lanes[lane] then
+    lanes[lane] = {name = lane, batch = batch, places = {}}
+    lanes[#lanes + 1] = lanes[lane]
+  end
+  local places = lanes[lane].places
+  places[#places + 1] = place
+  places[#places + 1] = id
+end
 
 if most > 0 then
   local waiting, counts = 0, redis.call('HGETALL', COUNTS)
@@ -18,32 +28,42 @@ if most > 0 then
   if waiting + more > most then return {-1, waiting} end
 end
 
+local age = redis.call('INCRBY', P .. 'places', (#ARGV - 6) / 7) - (#ARGV - 6) / 7
 for i = 7, #ARGV, 7 do
   local id, provider, batch, priority, start_at =
     ARGV[i], ARGV[i + 1], ARGV[i + 3], ARGV[i + 4], tonumber(ARGV[i + 5])
   if redis.call('EXISTS', job_key(id)) == 0 then
-    added = added + 1
-    local place = (9 - tonumber(priority)) * PLACES_PER_PRIORITY + redis.call('INCR', P .. 'places')
-    local fields = {'provider', provider, 'parameters', ARGV[i + 2], 'batch', batch, 'created', now,
-      'place', string.format('%.0f', place), 'state', 'queued'}
+    added, age = added + 1, age + 1
+    local place = string.format('%.0f', (9 - tonumber(priority)) * PLACES_PER_PRIORITY + age)
+    local fields = {'provider', provider, 'parameters', ARGV[i + 2], 'batch', batch, 'created', now, 'place', place,
+      'state', 'queued'}
     if priority ~= '0' then fields[#fields + 1] = 'priority'; fields[#fields + 1] = priority end
-    if ARGV[i + 6] ~= '' then
-      for name, value in pairs(cjson.decode(ARGV[i + 6])) do
-        fields[#fields + 1] = name
-        fields[#fields + 1] = tostring(value)
-      end
+    local more = ARGV[i + 6] ~= '' and cjson.decode(ARGV[i + 6]) or {}
+    for name, value in pairs(more) do
+      fields[#fields + 1] = name
+      fields[#fields + 1] = tostring(value)
     end
     redis.call('HSET', job_key(id), unpack(fields))
-    if batch ~= '' then
-      batches[batch] = batches[batch] or {}
-      table.insert(batches[batch], id)
+    if start_at > now then
+      redis.call('ZADD', DUE, start_at, 'job:' .. id)
+    else
+      if more.expires then redis.call('ZADD', DUE, tostring(more.expires), 'job:' .. id) end
+      put_in_lane(lane_name(provider, more.pinned, more.target, more.tenant, batch), batch, place, id)
     end
-    count_states(provider, batch, nil, 'queued')
-    if start_at > now then redis.call('ZADD', DUE, start_at, 'job:' .. id) else join_lane(id) end
-    add_providers_of(id, providers)
+    for _, pool in ipairs(more.target and pools_of(more.target) or {provider}) do providers[pool] = true end
+    queued[provider] = (queued[provider] or 0) + 1
+    batches[batch] = batches[batch] or {}
+    table.insert(batches[batch], id)
   end
 end
-for batch, ids in pairs(batches) do join_batch(batch, ids, now) end
+for provider, jobs in pairs(queued) do redis.call('HINCRBY', COUNTS, provider .. '/queued', jobs) end
+for batch, ids in pairs(batches) do
+  if batch ~= '' then
+    redis.call('HINCRBY', batch_key(batch), 'queued', #ids)
+    join_batch(batch, ids, now)
+  end
+end
+for _, lane in ipairs(lanes) do enter_lane(lane.name, lane.batch, lane.places) end
 if filled ~= '' then
   if goes_on then begin_filling(filled, producer, now) else end_filling(filled, now, producer) end
 end

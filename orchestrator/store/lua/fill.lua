@@ -1,4 +1,4 @@
--- Grants free slots of a provider to who waits. ARGV: now, provider
+-- Grants free slots of these providers to who waits. ARGV: now, providers
 local grants = {}
-fill(ARGV[2], tonumber(ARGV[1]), grants)
+for i = 2, #ARGV do fill(ARGV[i], tonumber(ARGV[1]), grants) end
 return grants

@@ -9,11 +9,15 @@ local function lane_key(lane) return P .. 'lane:' .. lane end
 local function tenants_key(pool) return P .. 'tenants:' .. pool end
 local function owed_key(pool) return P .. 'owed:' .. pool end
 
+-- As a job's record says it; nil or false for what it does not say.
+local function lane_name(provider, pinned, target, tenant, batch)
+  local owner = batch == '' and tenant and tenant .. '/' or batch
+  return (target or (pinned and provider .. '/' .. pinned) or provider) .. '|' .. owner
+end
+
 local function lane_of(id)
   local job = redis.call('HMGET', job_key(id), 'provider', 'pinned', 'target', 'tenant', 'batch')
-  local target = job[3] or (job[2] and job[1] .. '/' .. job[2]) or job[1]
-  local owner = job[5] == '' and job[4] and job[4] .. '/' or job[5]
-  return target .. '|' .. owner, job[5]
+  return lane_name(unpack(job, 1, 5)), job[5]
 end
 
 local function pools_of(lane)
@@ -69,13 +73,19 @@ local function end_lane(lane)
   end
 end
 
+-- `places`: place and id of each that enters; one batch's, as a lane is.
+local function enter_lane(lane, batch, places)
+  local is_new = redis.call('EXISTS', lane_key(lane)) == 0
+  redis.call('ZADD', lane_key(lane), unpack(places))
+  if not is_new then return end
+  if batch ~= '' then redis.call('SADD', P .. 'lanes-of:' .. batch, lane) end
+  if not (batch ~= '' and is_paused('batch', batch)) then begin_lane(lane) end
+end
+
 local function join_lane(id)
   local job = redis.call('HMGET', job_key(id), 'place', 'expires')
   local lane, batch = lane_of(id)
-  if redis.call('ZADD', lane_key(lane), job[1], id) == 1 and redis.call('ZCARD', lane_key(lane)) == 1 then
-    if batch ~= '' then redis.call('SADD', P .. 'lanes-of:' .. batch, lane) end
-    if not (batch ~= '' and is_paused('batch', batch)) then begin_lane(lane) end
-  end
+  enter_lane(lane, batch, {job[1], id})
   if job[2] then redis.call('ZADD', DUE, job[2], 'job:' .. id) else redis.call('ZREM', DUE, 'job:' .. id) end
 end
 
@@ -118,9 +128,12 @@ local function next_in_line(provider, account)
   if common and (not lane or served_common < served) then pool, lane, served = provider, common, served_common end
   if not lane then return nil end
   -- A lane that was held up may lag; those that begin after it do not begin that far behind.
-  local level = math.max(tonumber(redis.call('GET', served_key(provider)) or '0'), served)
-  redis.call('SET', served_key(provider), tostring(level))
-  redis.call('ZREMRANGEBYSCORE', owed_key(pool), '-inf', level)
+  local level = tonumber(redis.call('GET', served_key(provider)) or '0')
+  if served > level then
+    level = served
+    redis.call('SET', served_key(provider), tostring(level))
+    redis.call('ZREMRANGEBYSCORE', owed_key(pool), '-inf', level)
+  end
   local id = redis.call('ZPOPMIN', lane_key(lane))[1]
   local cost = cost_of(pool, lane)
   if redis.call('EXISTS', lane_key(lane)) == 0 then

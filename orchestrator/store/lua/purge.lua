@@ -4,7 +4,7 @@ local purged = 0
 for i = 1, #ARGV do
   if redis.call('ZREM', DEAD, ARGV[i]) == 1 then
     purged = purged + 1
-    keep_job(ARGV[i], KEEP)
+    keep_job(ARGV[i], job_field(ARGV[i], 'attempts'), KEEP)
   end
 end
 return purged

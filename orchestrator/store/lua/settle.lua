@@ -6,31 +6,29 @@
 --       refused_seconds
 -- Gives {word, message to finish or false, grants, when it was opened}; word: settled | late | duplicate | unknown | mismatch
 local attempt, now, verdict, upstream_id, urls, failure = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local held = redis.call('HMGET', attempt_key(attempt), 'state', 'job', 'provider', 'account', 'verdict')
-local id, provider, account = held[2], held[3], held[4]
-if not held[1] or redis.call('EXISTS', job_key(id)) == 0 then return {'unknown', false, {}} end
-local known_as = redis.call('HGET', attempt_key(attempt), 'upstream_id')
+local was, id, provider, account, verdict_before, known_as, submitted, timing, expects, opened, granted, content, fate =
+  unpack(redis.call('HMGET', attempt_key(attempt), 'state', 'job', 'provider', 'account', 'verdict', 'upstream_id',
+    'submitted', 'timing', 'expects', 'opened', 'granted', 'content', 'fate'))
+local state = was and job_field(id, 'state')
+if not state then return {'unknown', false, {}} end
 -- A callback that is genuine for another generation does not speak for this one.
 if known_as and upstream_id ~= '' and known_as ~= upstream_id then return {'mismatch', false, {}} end
 if ARGV[12] ~= '' then count(provider, ARGV[12]) end
-if upstream_id ~= '' then redis.call('HSETNX', attempt_key(attempt), 'upstream_id', upstream_id) end
+if upstream_id ~= '' and not known_as then redis.call('HSET', attempt_key(attempt), 'upstream_id', upstream_id) end
 
 local grants = {}
-local state = job_field(id, 'state')
 
-if held[1] == 'closed' then
-  if upstream_id ~= '' and redis.call('HGET', attempt_key(attempt), 'fate') == 'refunded' then
-    spend(attempt, 'at_risk')  -- it was taken after all
-  end
-  if verdict ~= 'succeeded' or held[5] == 'succeeded' then return {'duplicate', false, {}} end
+if was == 'closed' then
+  if upstream_id ~= '' and fate == 'refunded' then spend(attempt, 'at_risk') end  -- it was taken after all
+  if verdict ~= 'succeeded' or verdict_before == 'succeeded' then return {'duplicate', false, {}} end
   -- A success after the attempt was given up: it is paid for, so it is offered to the job.
   redis.call('HSET', attempt_key(attempt), 'verdict', 'succeeded', 'told', now)
   spend(attempt, 'confirmed')
   count(provider, 'late')
   if state == 'queued' then
     if not leave_lane(id) then
-      local granted = last_attempt(id)
-      if redis.call('HGET', attempt_key(granted), 'state') == 'granted' then close(granted, 'superseded', now) end
+      local last = last_attempt(id)
+      if redis.call('HGET', attempt_key(last), 'state') == 'granted' then close(last, 'superseded', now) end
     end
   elseif state == 'collecting' and job_field(id, 'urls') == '' then
     redis.call('HSET', job_key(id), 'saved', 1)
@@ -44,21 +42,19 @@ if held[1] == 'closed' then
 end
 
 -- What is learned: how long generations take, and whether callbacks come.
-local seen = redis.call('HMGET', attempt_key(attempt), 'submitted', 'timing', 'expects')
-if seen[1] and verdict == 'succeeded' then
-  local duration = ARGV[13]
-  if ARGV[12] == 'callbacks' then duration = now - tonumber(seen[1]) end
-  if duration ~= '' then
-    redis.call('LPUSH', P .. 'durations:' .. seen[2], duration)
-    redis.call('LTRIM', P .. 'durations:' .. seen[2], 0, ARGV[14] - 1)
+if submitted and verdict == 'succeeded' then
+  local duration, sample = ARGV[13], P .. 'durations:' .. timing
+  if ARGV[12] == 'callbacks' then duration = now - tonumber(submitted) end
+  if duration ~= '' and redis.call('LPUSH', sample, duration) > tonumber(ARGV[14]) then
+    redis.call('LTRIM', sample, 0, ARGV[14] - 1)
   end
 end
-if seen[3] == '1' and ARGV[12] ~= '' then
+if expects == '1' and ARGV[12] ~= '' then
   local share = tonumber(redis.call('HGET', P .. 'missing', provider) or '0')
-  redis.call('HSET', P .. 'missing', provider, share * 0.9 + (ARGV[12] == 'polls' and 0.1 or 0))
+  local share_now = share * 0.9 + (ARGV[12] == 'polls' and 0.1 or 0)
+  if share_now ~= share then redis.call('HSET', P .. 'missing', provider, share_now) end
 end
 
-local opened = redis.call('HMGET', attempt_key(attempt), 'opened', 'granted', 'content')
 close(attempt, verdict, now, ARGV[15] == 'moderated')
 count(provider, verdict)
 if ARGV[9] ~= '' then
@@ -74,22 +70,22 @@ end
 -- What it tells of the account.
 local means = ARGV[15]
 if verdict == 'succeeded' then bear_more(provider, account) end
-if verdict == 'succeeded' or verdict == 'failed' and opened[1] then
+if verdict == 'succeeded' or verdict == 'failed' and opened then
   guard(provider, account, means == 'moderated', now, failure)
 end
-if means == 'moderated' and opened[3] then
-  redis.call('SET', refused_key(provider, opened[3]), now, 'EX', ARGV[17])
+if means == 'moderated' and content then
+  redis.call('SET', refused_key(provider, content), now, 'EX', ARGV[17])
 elseif means == 'too many' then
-  bear_less(provider, account, opened[2], now)
+  bear_less(provider, account, granted, now)
 elseif means == 'full' then
   local listed = ARGV[16] ~= '' and cjson.decode(ARGV[16]) or nil
-  learn_who_holds(provider, account, opened[1] or now, now, ARGV[10], listed)
+  learn_who_holds(provider, account, opened or now, now, ARGV[10], listed)
 end
 if ARGV[10] ~= '' and means ~= 'full' then rest(provider, account, now, ARGV[10], ARGV[11], failure) end
 
 local finish = false
 if state == 'submitted' or state == 'queued' then
-  local late_urls = job_field(id, 'late_urls')
+  local late_urls = verdict ~= 'succeeded' and job_field(id, 'late_urls')
   if verdict == 'succeeded' then
     finish = to_finish(id, now, urls, provider, account)
   elseif late_urls then
@@ -103,5 +99,5 @@ if state == 'submitted' or state == 'queued' then
 elseif verdict == 'succeeded' then
   count(provider, 'surplus')
 end
-fill_for(id, now, grants)
-return {'settled', finish, grants, opened[1] or ''}
+if verdict == 'succeeded' then fill_freed(provider, account, now, grants) else fill_for(id, now, grants) end
+return {'settled', finish, grants, opened or ''}

@@ -14,18 +14,21 @@ local function ahead_of(max_jobs, most, learned)
   return math.min(tonumber(most or '0'), tonumber(learned or math.ceil(max_jobs / 4)))
 end
 
--- How many the account takes of its slots: no more than the provider was found to bear, than others leave.
+-- How many an account takes of its slots: no more than the provider was found to bear, than others leave.
+local function slots_among(max_jobs, learned, elsewhere, queue_ahead, ahead)
+  max_jobs = tonumber(max_jobs or '0')
+  local bears = math.min(max_jobs, math.floor(tonumber(learned or max_jobs)))
+  return math.max(0, bears + ahead_of(max_jobs, queue_ahead, ahead) - tonumber(elsewhere or '0'))
+end
+
 local function slots_of(provider, account)
-  local known = limits_of(provider, account, 'max_jobs', 'learned', 'elsewhere', 'queue_ahead', 'ahead')
-  local max_jobs = tonumber(known[1] or '0')
-  local bears = math.min(max_jobs, math.floor(tonumber(known[2] or max_jobs)))
-  return math.max(0, bears + ahead_of(max_jobs, known[4], known[5]) - tonumber(known[3] or '0'))
+  return slots_among(unpack(limits_of(provider, account, 'max_jobs', 'learned', 'elsewhere', 'queue_ahead', 'ahead')))
 end
 
 -- How many more the daily cap admits, and when it admits one where it does not now; nil where there is no cap.
 -- A generation counts for 24 hours.
-local function left_today(provider, account, now)
-  local cap = tonumber(account_field(provider, account, 'max_per_day') or '0')
+local function left_today(provider, account, now, max_per_day)
+  local cap = tonumber(max_per_day or '0')
   if cap <= 0 then return nil end
   redis.call('ZREMRANGEBYSCORE', day_key(provider, account), '-inf', now - DAY)
   local left = cap - redis.call('ZCARD', day_key(provider, account))
@@ -34,28 +37,33 @@ local function left_today(provider, account, now)
 end
 
 -- Until when the account takes no work, and why; nil where it takes some now, and then, where it has a daily cap,
--- how many more that admits.
-local function closed_until(provider, account, now)
-  local resting = limits_of(provider, account, 'rest_until', 'rest_reason')
-  if tonumber(resting[1] or '0') > now then return tonumber(resting[1]), resting[2] end
-  if is_spent(provider, account) then return UNTIL_RESUMED, 'spend cap' end
-  local left, opens_at = left_today(provider, account, now)
+-- how many more that admits. The last four are of the account's record.
+local function closed_until(provider, account, now, rest_until, rest_reason, max_spend, max_per_day)
+  if tonumber(rest_until or '0') > now then return tonumber(rest_until), rest_reason end
+  if is_spent(provider, account, max_spend) then return UNTIL_RESUMED, 'spend cap' end
+  local left, opens_at = left_today(provider, account, now, max_per_day)
   if left == 0 then return opens_at, 'daily cap' end
   return nil, nil, left
 end
 
--- Slots in use and how many there are; nil where the account takes no work now.
-local function load_of(provider, account, now)
-  local opens_at, _, left = closed_until(provider, account, now)
+-- How an account stands that could take work: `used` and `limit` of its slots, what it is `worth` beside others,
+-- whether it has a pace or a daily cap; nil where it takes none now.
+local function capacity_of(provider, account, now)
+  local rest_until, max_spend, max_per_day, weight, per_second, max_jobs, learned, elsewhere, queue_ahead, ahead = unpack(
+    limits_of(provider, account, 'rest_until', 'max_spend', 'max_per_day', 'weight', 'requests_per_second', 'max_jobs',
+      'learned', 'elsewhere', 'queue_ahead', 'ahead'))
+  local opens_at, _, left = closed_until(provider, account, now, rest_until, nil, max_spend, max_per_day)
   if opens_at then
     if opens_at < UNTIL_RESUMED then wake_account(provider, account, opens_at) end
     return nil
   end
   redis.call('ZREMRANGEBYSCORE', slots_key(provider, account), '-inf', now)
   local used = redis.call('ZCARD', slots_key(provider, account))
-  local limit = slots_of(provider, account)
+  local limit = slots_among(max_jobs, learned, elsewhere, queue_ahead, ahead)
   if left then limit = math.min(limit, used + left) end
-  return used, limit
+  if used >= limit then return nil end
+  return {name = account, used = used, limit = limit, worth = limit * tonumber(weight or '1'),
+    has_pace = tonumber(per_second or '0') > 0, is_capped = left ~= nil}
 end
 
 -- Seconds until the account's pace has a request left, and when the next would be if it were taken.
@@ -79,39 +87,44 @@ local function take_turn(provider, account, now)
   return wait
 end
 
--- Of several providers, the job is from now on the one's that serves it.
+-- Of several providers, the job is from now on the one's that serves it. Gives its parameters there.
 local function turn_to(id, provider)
   local job = redis.call('HMGET', job_key(id), 'provider', 'choices', 'state')
-  if job[1] == provider then return end
-  redis.call('HSET', job_key(id), 'provider', provider, 'parameters', cjson.decode(job[2])[provider])
+  local parameters = cjson.decode(job[2])[provider]
+  redis.call('HSET', job_key(id), 'provider', provider, 'parameters', parameters)
   redis.call('HINCRBY', COUNTS, job[1] .. '/' .. job[3], -1)
   redis.call('HINCRBY', COUNTS, provider .. '/' .. job[3], 1)
+  return parameters
 end
 
-local function grant(id, provider, account, now, grants)
-  turn_to(id, provider)
-  local attempt = id .. '.' .. redis.call('HINCRBY', job_key(id), 'attempts', 1)
-  redis.call('HSET', job_key(id), 'account', account)
-  redis.call('HSET', attempt_key(attempt), 'job', id, 'provider', provider, 'account', account,
-    'state', 'granted', 'granted', now)
-  for _, name in ipairs({'failures', 'max_attempts'}) do
-    local value = job_field(id, name)
-    if value then redis.call('HSET', attempt_key(attempt), name, value) end
-  end
+-- Grants a slot to a job, unless its time is over. `is_capped`: the account has a daily cap.
+-- Gives the message to submit it; nil where it has expired.
+local function grant(id, provider, account, now, is_capped)
+  local expires, was, parameters, options, attempts, failures, max_attempts = unpack(redis.call('HMGET', job_key(id),
+    'expires', 'provider', 'parameters', 'options', 'attempts', 'failures', 'max_attempts'))
+  if is_past(expires, now) then return nil end
+  if was ~= provider then parameters = turn_to(id, provider) end
+  local number = tonumber(attempts or '0') + 1
+  local attempt = id .. '.' .. number
+  redis.call('HSET', job_key(id), 'attempts', number, 'account', account)
+  local record = {'job', id, 'provider', provider, 'account', account, 'state', 'granted', 'granted', now}
+  if failures then record[#record + 1] = 'failures'; record[#record + 1] = failures end
+  if max_attempts then record[#record + 1] = 'max_attempts'; record[#record + 1] = max_attempts end
+  redis.call('HSET', attempt_key(attempt), unpack(record))
   redis.call('ZADD', slots_key(provider, account), now + UNSET_DEADLINE, attempt)
-  if tonumber(account_field(provider, account, 'max_per_day') or '0') > 0 then
-    redis.call('ZADD', day_key(provider, account), now, attempt)
-  end
+  if is_capped then redis.call('ZADD', day_key(provider, account), now, attempt) end
   redis.call('ZADD', DUE, now + GRANT_PATIENCE, 'job:' .. id)
-  grants[#grants + 1] = message(id)
+  return {id, provider, parameters, options or '', number}
 end
 
-local function grant_next(provider, account, now, grants)
+-- Gives whether there was somebody to grant it to.
+local function grant_next(provider, account, now, grants, is_capped)
   for _ = 1, EXPIRED_AT_ONCE do
     local id = next_in_line(provider, account)
     if not id then return false end
-    if not has_expired(id, now) then
-      grant(id, provider, account, now, grants)
+    local granted = grant(id, provider, account, now, is_capped)
+    if granted then
+      grants[#grants + 1] = granted
       return true
     end
     redis.call('ZADD', DUE, now, 'job:' .. id)
@@ -120,34 +133,39 @@ local function grant_next(provider, account, now, grants)
   return false
 end
 
--- Grants free slots of the provider's able accounts to who waits, the least loaded account for its weight first.
-local function fill(provider, now, grants)
-  if is_paused('provider', provider) then return end
-  local able = {}
-  for _, account in ipairs(redis.call('SMEMBERS', accounts_key(provider))) do
-    local used, limit
-    if someone_waits(provider, account) then used, limit = load_of(provider, account, now) end
-    if used and used < limit then
-      local worth = limit * tonumber(account_field(provider, account, 'weight') or '1')
-      able[#able + 1] = {name = account, used = used, limit = limit, worth = worth}
-    end
+-- Grants free slots of some of the provider's accounts to who waits, the least loaded for its weight first.
+local function fill_accounts(provider, accounts, now, grants)
+  if #accounts == 0 or is_paused('provider', provider) then return end
+  local open = {}
+  for _, account in ipairs(accounts) do
+    if someone_waits(provider, account) then open[#open + 1] = capacity_of(provider, account, now) end
   end
   -- What cannot be kept is not begun. The ticker fills once it can be.
-  if #able > 0 and redis.call('EXISTS', STORAGE) == 1 then return end
-  while #able > 0 do
-    local place, least = 1, able[1]
-    for i = 2, #able do
-      if (able[i].used + 1) / able[i].worth < (least.used + 1) / least.worth then place, least = i, able[i] end
+  if #open > 0 and redis.call('EXISTS', STORAGE) == 1 then return end
+  while #open > 0 do
+    local place, least = 1, open[1]
+    for i = 2, #open do
+      if (open[i].used + 1) / open[i].worth < (least.used + 1) / least.worth then place, least = i, open[i] end
     end
-    local wait = someone_waits(provider, least.name) and take_turn(provider, least.name, now) or 0
+    local wait = least.has_pace and someone_waits(provider, least.name) and take_turn(provider, least.name, now) or 0
     if wait > 0 then wake_account(provider, least.name, now + wait) end
-    if wait <= 0 and grant_next(provider, least.name, now, grants) then
+    if wait <= 0 and grant_next(provider, least.name, now, grants, least.is_capped) then
       least.used = least.used + 1
     else
       least.used = least.limit
     end
-    if least.used >= least.limit then table.remove(able, place) end
+    if least.used >= least.limit then table.remove(open, place) end
   end
+end
+
+local function fill(provider, now, grants)
+  fill_accounts(provider, redis.call('SMEMBERS', accounts_key(provider)), now, grants)
+end
+
+-- One slot was freed, and the others are as full as they were: nobody waits for one of them.
+local function fill_freed(provider, account, now, grants)
+  if redis.call('SISMEMBER', accounts_key(provider), account) == 0 then return end
+  fill_accounts(provider, {account}, now, grants)
 end
 
 -- Fills the slots of each of these: a set of providers.
@@ -259,32 +277,28 @@ local function guard(provider, account, moderated, now, why)
   end
 end
 
--- Frees the slot that the attempt holds. Safe to call twice.
-local function release(attempt, now)
-  local held = redis.call('HMGET', attempt_key(attempt), 'provider', 'account', 'granted', 'job')
-  local provider, account = held[1], held[2]
-  if redis.call('ZREM', slots_key(provider, account), attempt) == 0 then return end
-  local seconds = now - tonumber(held[3])
-  redis.call('HINCRBYFLOAT', account_key(provider, account), 'busy_seconds', seconds)
-  local batch = job_field(held[4], 'batch') or ''
-  if batch ~= '' then redis.call('HINCRBYFLOAT', batch_key(batch), 'busy_seconds', seconds) end
-end
-
--- `charged`: the provider charges for it although it failed.
+-- Closes an attempt, and frees the slot that it holds. `charged`: the provider charges for it although it failed.
 local function close(attempt, verdict, now, charged)
-  redis.call('HSET', attempt_key(attempt), 'state', 'closed', 'verdict', verdict, 'closed', now)
-  redis.call('SREM', UNCERTAIN, attempt)
-  release(attempt, now)
-  local fate = fate_of(attempt, verdict, charged)
-  if fate then spend(attempt, fate) end
-  if fate == 'refunded' then
-    local spent = redis.call('HMGET', attempt_key(attempt), 'job', 'price')
-    local batch = job_field(spent[1], 'batch') or ''
-    local held = redis.call('HMGET', batch_key(batch), 'max_spend', 'paused')
-    if held[2] == 'spend' and not is_batch_spent(held[1], batch, tonumber(spent[2])) then resume_batch(batch) end
+  local provider, account, id, granted, opened, upstream_id, before, price, doubted = unpack(redis.call('HMGET',
+    attempt_key(attempt), 'provider', 'account', 'job', 'granted', 'opened', 'upstream_id', 'fate', 'price',
+    'uncertain_since'))
+  local batch = job_field(id, 'batch') or ''
+  local record = {'state', 'closed', 'verdict', verdict, 'closed', now}
+  local fate = fate_of(opened, upstream_id, verdict, charged)
+  if fate then
+    record[7], record[8] = 'fate', fate
+    book(provider, account, batch, before, fate, opened, price)
   end
-  if not fate or fate == 'refunded' then
-    local held = redis.call('HMGET', attempt_key(attempt), 'provider', 'account')
-    redis.call('ZREM', day_key(held[1], held[2]), attempt)
+  redis.call('HSET', attempt_key(attempt), unpack(record))
+  if doubted then redis.call('SREM', UNCERTAIN, attempt) end
+  if redis.call('ZREM', slots_key(provider, account), attempt) == 1 then
+    local seconds = now - tonumber(granted)
+    redis.call('HINCRBYFLOAT', account_key(provider, account), 'busy_seconds', seconds)
+    if batch ~= '' then redis.call('HINCRBYFLOAT', batch_key(batch), 'busy_seconds', seconds) end
   end
+  if fate and fate ~= 'refunded' then return end
+  redis.call('ZREM', day_key(provider, account), attempt)
+  if not fate or batch == '' then return end
+  local held = redis.call('HMGET', batch_key(batch), 'max_spend', 'paused')
+  if held[2] == 'spend' and not is_batch_spent(held[1], batch, tonumber(price)) then resume_batch(batch) end
 end

@@ -9,9 +9,9 @@ local function spend_of_key(batch) return P .. 'spend-of:' .. batch end
 
 local function price_of(provider, account) return tonumber(account_field(provider, account, 'price') or '0') end
 
--- Whether one more generation would exceed what may be spent at the account.
-local function is_spent(provider, account)
-  local most = tonumber(account_field(provider, account, 'max_spend') or '0')
+-- Whether one more generation would exceed what may be spent at the account: its `max_spend`.
+local function is_spent(provider, account, max_spend)
+  local most = tonumber(max_spend or '0')
   if most <= 0 then return false end
   return tonumber(redis.call('HGET', spend_key(provider, account), 'cost') or '0') + price_of(provider, account) > most + CENT
 end
@@ -21,30 +21,35 @@ local function is_batch_spent(most, batch, price)
   return most and tonumber(redis.call('HGET', spend_of_key(batch), 'cost') or '0') + price > tonumber(most) + CENT
 end
 
+local function book_in(book, entry, before, fate, price)
+  if before then redis.call('HINCRBY', book, entry .. before, -1) end
+  redis.call('HINCRBY', book, entry .. fate, 1)
+  if tonumber(price) == 0 then return end
+  if not before or before == 'refunded' then redis.call('HINCRBYFLOAT', book, 'cost', price) end
+  if fate == 'refunded' then redis.call('HINCRBYFLOAT', book, 'cost', '-' .. price) end
+end
+
+-- Books what became of a generation. `before`: what was booked of it so far; nil or false: nothing.
+-- The caller keeps the new fate with the attempt.
+local function book(provider, account, batch, before, fate, opened, price)
+  if before == fate then return end
+  book_in(spend_key(provider, account), math.floor(tonumber(opened) / DAY) .. '/', before, fate, price)
+  if batch ~= '' then
+    book_in(spend_of_key(batch), provider .. '/' .. account .. '/', before, fate, price)
+  end
+end
+
 -- Says what became of a generation. Safe to call twice; a later word corrects an earlier one.
 local function spend(attempt, fate)
   local held = redis.call('HMGET', attempt_key(attempt), 'provider', 'account', 'job', 'fate', 'opened', 'price')
-  local before, price = held[4], held[6]
-  if before == fate then return end
-  local day = math.floor(tonumber(held[5]) / DAY)
-  local batch = job_field(held[3], 'batch') or ''
-  local books = {{spend_key(held[1], held[2]), day .. '/'}}
-  if batch ~= '' then books[2] = {spend_of_key(batch), held[1] .. '/' .. held[2] .. '/'} end
-  for _, book in ipairs(books) do
-    if before then redis.call('HINCRBY', book[1], book[2] .. before, -1) end
-    redis.call('HINCRBY', book[1], book[2] .. fate, 1)
-    if price ~= '0' and not before then redis.call('HINCRBYFLOAT', book[1], 'cost', price) end
-    if price ~= '0' and fate == 'refunded' then redis.call('HINCRBYFLOAT', book[1], 'cost', '-' .. price) end
-    if price ~= '0' and before == 'refunded' then redis.call('HINCRBYFLOAT', book[1], 'cost', price) end
-  end
+  book(held[1], held[2], job_field(held[3], 'batch') or '', held[4], fate, held[5], held[6])
   redis.call('HSET', attempt_key(attempt), 'fate', fate)
 end
 
 -- What an attempt has cost that closes with this verdict; nil where it was not begun.
-local function fate_of(attempt, verdict, charged)
-  local held = redis.call('HMGET', attempt_key(attempt), 'opened', 'upstream_id')
-  if not held[1] then return nil end
-  if verdict == 'succeeded' or charged and held[2] then return 'confirmed' end
-  if held[2] or verdict == 'lost' or verdict == 'cancelled' then return 'at_risk' end
+local function fate_of(opened, upstream_id, verdict, charged)
+  if not opened then return nil end
+  if verdict == 'succeeded' or charged and upstream_id then return 'confirmed' end
+  if upstream_id or verdict == 'lost' or verdict == 'cancelled' then return 'at_risk' end
   return 'refunded'
 end

@@ -1,0 +1,128 @@
+"""The leases of the finishes that run in this process: made longer while it lives, and checked at the end.
+
+Whoever stands still for longer than a lease lasts (stopped, frozen, swapped out) finds that the job is
+another's by then, and leaves it to that one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import StoreUnavailable
+from orchestrator.events import warn
+
+if TYPE_CHECKING:
+    from orchestrator.models import Job
+    from orchestrator.store import Store
+
+LOOK_SECONDS = 5.0  # between two looks at what is to be made longer
+LONGEST_SECONDS = 3_600.0  # a finish that hangs is another's after that, though its process lives
+
+
+@dataclass
+class Lease:
+    """The right to finish one job, as this process knows it. Thread-safe."""
+
+    job: Job = field(repr=False)  # as it stood when the finish began
+    kept_until: float  # unix seconds: it is not made longer after that
+    token: str = ""  # as the store gave it: until when it lasts, in unix seconds; empty: it is another's
+    renew_at: float = 0.0  # half of it is over then
+    lock: Lock = field(default_factory=Lock)
+
+    def take(self, token: str, now: float) -> None:
+        self.token = token
+        self.renew_at = (now + float(token)) / 2 if token else 0.0
+
+    def settled(self) -> str:
+        """Its token, which stays as it is from now on: it is not made longer any more. Safe to call twice."""
+        with self.lock:
+            self.kept_until = 0.0
+            return self.token
+
+
+class Leases:
+    """Thread-safe."""
+
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+        self._held: dict[str, Lease] = {}
+        self._starting = Lock()
+        self._some = Event()
+        self._keeper: Thread | None = None
+
+    def begin(self, job_id: str) -> Lease | None:
+        """The lease of a finish, for one caller; None where another has it, or nothing is to be finished."""
+        now = self._clock()
+        begun = self._store.begin_finish(job_id, now)
+        if begun is None:
+            return None
+        lease = self._held[job_id] = Lease(begun.job, kept_until=now + LONGEST_SECONDS)
+        lease.take(begun.token, now)
+        self._some.set()
+        self._see_to_keeper()
+        return lease
+
+    def is_ours(self, lease: Lease) -> bool:
+        """Whether a finish may tell its end: no other has begun it. The store is asked where one may have."""
+        with lease.lock:
+            if lease.token and self._clock() >= lease.renew_at:
+                self._renew(lease)
+            return bool(lease.token)
+
+    def end(self, job_id: str) -> str:
+        """The token to end a job with; empty where nothing is finished here."""
+        lease = self._held.pop(job_id, None)
+        return lease.token if lease else ""
+
+    def let_go(self, job_id: str) -> None:
+        """Let another worker take a finish at once: this one is about to end. Safe to call twice."""
+        if lease := self._held.pop(job_id, None):
+            with lease.lock:
+                self._store.collecting.let_go(job_id, lease.token)
+                lease.take("", 0.0)
+
+    def renew(self) -> None:
+        """Make longer what is half over. The process's own thread calls it now and then."""
+        for lease in list(self._held.values()):
+            with lease.lock:
+                now = self._clock()
+                if now >= lease.kept_until:
+                    if now >= float(lease.token or 0):
+                        self._forget(lease)
+                elif lease.token and now >= lease.renew_at:
+                    try:
+                        self._renew(lease)
+                    except StoreUnavailable:
+                        warn("collect.not_held", job=lease.job.id)
+
+    def _renew(self, lease: Lease) -> None:
+        now = self._clock()
+        lease.take(self._store.collecting.hold(lease.job.id, now, lease.token), now)
+        if not lease.token:
+            warn("collect.not_held", job=lease.job.id, then="it is another's")
+            self._forget(lease)
+
+    def _forget(self, lease: Lease) -> None:
+        if self._held.get(lease.job.id) is lease:
+            del self._held[lease.job.id]
+
+    def _see_to_keeper(self) -> None:
+        if self._keeper and self._keeper.is_alive():
+            return
+        with self._starting:
+            if not (self._keeper and self._keeper.is_alive()):
+                self._keeper = Thread(target=self._keep, name="leases", daemon=True)
+                self._keeper.start()
+
+    def _keep(self) -> None:
+        while self._some.wait():
+            time.sleep(LOOK_SECONDS)
+            self.renew()
+            self._some.clear()
+            if self._held:
+                self._some.set()

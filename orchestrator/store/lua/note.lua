@@ -1,0 +1,2 @@
+-- Notes a callback in the journal. ARGV: word, the callback
+note(ARGV[1])
