@@ -43,7 +43,7 @@ from orchestrator.events import warn
 from orchestrator.flow import Flow
 from orchestrator.intake import new_job
 from orchestrator.models import Message, attempt_id
-from workers import leaving, revoke
+from workers import ignored, leaving, revoke
 from workers.moments import at_their_moments
 from workers.wiring import built
 
@@ -287,4 +287,5 @@ def revoked(request: Any, expired: bool, **_: Any) -> None:
 
 
 revoke.hook(flow.cancel)
+ignored.install()
 leaving.install(app, built().settings.stop_seconds, flow.store.collecting.let_go)
