@@ -19,7 +19,7 @@ def served(make: Callable[[Built], Flask]) -> Flask:
     """The app that is made of what is built. Ends the process, in a sentence, where it must not start."""
     set_up(Sparing())
     try:
-        built = started(PATIENCE_SECONDS, measures=True)
+        built = started(PATIENCE_SECONDS, measures=True, lean=True)
         app = make(built)
         answer_metrics(built)
         return app
