@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -276,7 +276,11 @@ class Jobs:
 
     def fill(self, provider: str, now: float) -> tuple[Message, ...]:
         """Grant free slots to who waits."""
-        return records.messages(self._link.step("fill", now, provider))
+        return self.fill_all([provider], now)
+
+    def fill_all(self, providers: Iterable[str], now: float) -> tuple[Message, ...]:
+        """Grant free slots of several providers to who waits."""
+        return records.messages(self._link.step("fill", now, *providers))
 
     def count(self, provider: str, word: str) -> None:
         self._link.call(lambda: self._link.client.hincrby(f"{PREFIX}stats", f"{provider}/{word}", 1))

@@ -1,4 +1,6 @@
--- Grants free slots of a provider to who waits. ARGV: now, provider
+-- Grants free slots of providers to who waits. ARGV: now, provider…
 local grants = {}
-fill(ARGV[2], tonumber(ARGV[1]), grants)
+for place = 2, #ARGV do
+  fill(ARGV[place], tonumber(ARGV[1]), grants)
+end
 return grants
