@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.accounts_file import ProviderFacts
-from orchestrator.artifacts import Artifacts
 from orchestrator.broker import Broker, make_app
 from orchestrator.environment import wants_traces
 from orchestrator.events import about, warn
@@ -25,8 +25,11 @@ from orchestrator.providers import registry
 from orchestrator.settings import Settings
 from orchestrator.signatures import webhook_keys
 from orchestrator.store import Store
-from orchestrator.upstream import Upstream
 from orchestrator.watch import Watch
+
+if TYPE_CHECKING:
+    from orchestrator.artifacts import Artifacts
+    from orchestrator.upstream import Upstream
 
 
 @contextmanager
@@ -35,14 +38,43 @@ def _moment(name: str, traceparent: str | None, **fields: Any) -> Iterator[None]
         yield
 
 
+def _upstream() -> Upstream:
+    from orchestrator.upstream import Upstream  # these two bring requests and fsspec: 9 MB
+
+    return Upstream()
+
+
+def _artifacts(url: str) -> Artifacts:
+    from orchestrator.artifacts import Artifacts
+
+    return Artifacts(url)
+
+
+class _Late:
+    """Something that is made when it is first asked for anything. Thread-safe."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make, self._made, self._lock = make, None, threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+        return getattr(self._made, name)
+
+    def close(self) -> None:
+        if self._made is not None:
+            self._made.close()
+
+
 @dataclass(frozen=True)
 class Parts:
     """What a flow is made of; other kinds of them where it is traced."""
 
     flow: type[Flow] = Flow
     broker: type[Broker] = Broker
-    upstream: type[Upstream] = Upstream
-    artifacts: type[Artifacts] = Artifacts
+    upstream: Callable[[], Upstream] = _upstream
+    artifacts: Callable[[str], Artifacts] = _artifacts
     notifier: type[Notifier] = Notifier
     moment: Callable[..., AbstractContextManager[None]] = _moment
     """Within `moment(name, traceparent, job=…)`, a worker's lines and spans are about that job."""
@@ -99,22 +131,25 @@ def read_settings() -> Settings:
     return Settings.from_environ(facts)
 
 
-def build(settings: Settings, observer: Observer = NOBODY) -> Built:
+def build(settings: Settings, observer: Observer = NOBODY, lean: bool = False) -> Built:
     """Connect the pieces; start the embedded server where no Redis is named. Tells Redis the accounts.
 
-    `observer` is told of all that this process does.
-    Raises: ConfigurationError where nothing here speaks to the place for pictures, or where Redis holds what
-    another release wrote, too far away from this one; StoreUnavailable.
+    `observer` is told of all that this process does. `lean`: for one that hardly ever speaks to a provider,
+    or to the place for pictures: what it takes is loaded when it does.
+    Raises: ConfigurationError where nothing here speaks to the place for pictures (not where `lean`), or
+    where Redis holds what another release wrote, too far away from this one; StoreUnavailable.
     """
     parts = _parts()
-    artifacts = parts.artifacts(settings.artifacts_url) if settings.artifacts_url else None
+    late: Any = _Late if lean else lambda make: make()
+    url = settings.artifacts_url
+    artifacts = late(lambda: parts.artifacts(url)) if url else None
     redis_url, server = settings.redis_url, None
     if redis_url is None:
         redis_url, server = find_or_start(settings.folder)
     store = Store(redis_url, settings.retention)
     store.server.agree_on_format()
     store.accounts.configure(settings.accounts)
-    upstream = parts.upstream()
+    upstream = late(parts.upstream)
     exchange = Exchange(
         upstream=upstream,
         artifacts=artifacts,

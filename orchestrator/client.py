@@ -45,7 +45,7 @@ class Orchestrator:
     @classmethod
     def from_env(cls) -> Orchestrator:
         """Raises: ConfigurationError with everything that is wrong in the environment."""
-        return cls(build(read_settings()))
+        return cls(build(read_settings(), lean=True))
 
     def enqueue(
         self, provider: Wanted, parameters: Mapping[str, Any], *, batch: str = "", **options: Any

@@ -318,7 +318,7 @@ class Flow:
         """See to everything that is due, and to polls due so soon. Gives how much that was."""
         total, began_at = 0, self.clock()
         # Whatever kept a free slot from being granted, it is granted now.
-        self.broker.submit(self.store.fill_all(self.exchange.providers, self.clock()))
+        self.broker.submit(self.store.fill_all(self.exchange.providers, began_at))
         while True:
             now = self.clock()
             claimed, grants = self.store.claim(now, horizon_seconds)

@@ -17,15 +17,15 @@ PATIENCE_SECONDS = 20.0
 AGAIN_SECONDS = 0.5
 
 
-def started(patience_seconds: float = 0.0, measures: bool = False) -> Built:
+def started(patience_seconds: float = 0.0, measures: bool = False, lean: bool = False) -> Built:
     """The wired flow, once nothing is found that would lose work.
 
-    `measures`: it keeps metrics, where an address is set to tell them at.
+    `measures`: it keeps metrics, where an address is set to tell them at. `lean`: as `build` takes it.
     Raises: ConfigurationError with every fault; StoreUnavailable where Redis is away for longer.
     """
     settings = read_settings()
     observer = measuring() if measures and settings.metrics_address else NOBODY
-    built = _built(settings, observer, time.monotonic() + patience_seconds)
+    built = _built(settings, observer, lean, time.monotonic() + patience_seconds)
     found = list(findings(built))
     for finding in found:
         if finding.verdict == "warning":
@@ -54,10 +54,10 @@ def measuring() -> Observer:
     return Measured()
 
 
-def _built(settings: Settings, observer: Observer, give_up_at: float) -> Built:
+def _built(settings: Settings, observer: Observer, lean: bool, give_up_at: float) -> Built:
     while True:
         try:
-            return build(settings, observer)
+            return build(settings, observer, lean)
         except StoreUnavailable:
             if time.monotonic() >= give_up_at:
                 raise

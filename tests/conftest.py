@@ -80,7 +80,8 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """The whole product. Generations take 0.4 s; the simulator's clock runs at a tenth."""
     # A test process may publish and consume tasks of its own beside ours.
     folder = tmp_path_factory.mktemp("stack")
-    with stack_in(folder, usual_accounts, flower=True, worker_arguments=(), metrics_port=0) as made:
+    environ = {**SECRETS, "WEB_CONCURRENCY": "2"}  # what holds for several processes holds for one
+    with stack_in(folder, usual_accounts, environ, flower=True, worker_arguments=(), metrics_port=0) as made:
         request.config.stash[SHARED] = made
         yield made
 

@@ -268,7 +268,7 @@ def test_how_it_is_served_is_said_by_the_environment(monkeypatch):
     monkeypatch.delenv("WEB_CONCURRENCY")
     monkeypatch.delenv("FORWARDED_ALLOW_IPS")
     settings = vars(importlib.reload(gunicorn_conf))
-    assert (settings["workers"], settings["forwarded_allow_ips"]) == (2, "")
+    assert (settings["workers"], settings["forwarded_allow_ips"]) == (1, "")
     config = Config()
     for name in settings.keys() & config.settings.keys():
         config.set(name, settings[name])  # gunicorn takes them all

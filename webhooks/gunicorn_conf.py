@@ -1,8 +1,9 @@
 """How the receiver stands on the network: `gunicorn -c python:webhooks.gunicorn_conf`.
 
-`WEB_CONCURRENCY`: worker processes, one per core. `DRAIN_SECONDS`: after SIGTERM it serves on for so long,
-and is not ready; 0 unless named. `FORWARDED_ALLOW_IPS`: the proxies in front whose word on https is taken;
-none unless named. `GUNICORN_CMD_ARGS` and the command line win over all of this.
+`WEB_CONCURRENCY`: worker processes; one unless named, more than cores help nothing. `DRAIN_SECONDS`: after
+SIGTERM it serves on for so long, and is not ready; 0 unless named. `FORWARDED_ALLOW_IPS`: the proxies in
+front whose word on https is taken; none unless named. `GUNICORN_CMD_ARGS` and the command line win over all
+of this.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from webhooks.metrics import on_exit as on_exit
 from webhooks.metrics import on_starting as on_starting
 
 wsgi_app = "webhooks.wsgi:app"
-workers = int(environment().get("WEB_CONCURRENCY") or 2)
+workers = int(environment().get("WEB_CONCURRENCY") or 1)
 # gevent's: nothing that opens sockets may be imported before a worker has started, so no `preload_app`.
 worker_class = "webhooks.worker.Worker"
 worker_connections = 4000  # of each worker, slow ones included

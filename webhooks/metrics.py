@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.environment import environment
 from orchestrator.metrics import place
-from orchestrator.settings import metrics_address
 
 if TYPE_CHECKING:
     from orchestrator.build import Built
@@ -31,6 +31,10 @@ _door = _Door()
 
 def on_starting(server: Any) -> None:
     """gunicorn's hook, in the master. Without a free port everything but metrics goes on."""
+    if not environment().get("ORCHESTRATOR_METRICS_PORT"):
+        return
+    from orchestrator.settings import metrics_address  # 3 MB, in a master that needs no other setting
+
     if not (address := metrics_address()):
         return
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET

@@ -20,7 +20,7 @@ def served(make: Callable[[Built], Flask]) -> Flask:
     set_up(Sparing())
     lean_records()
     try:
-        built = started(PATIENCE_SECONDS, measures=True)
+        built = started(PATIENCE_SECONDS, measures=True, lean=True)
         app = make(built)
         answer_metrics(built)
         return app

@@ -26,7 +26,7 @@ FLOWER_USER = "orchestrator"
 METRICS_PORT = "ORCHESTRATOR_METRICS_PORT"
 UNSET = ("ORCHESTRATOR_PUBLIC_URL", "FLOWER_BASIC_AUTH", API_KEYS, METRICS_PORT)
 PYTHON = (sys.executable, "-m")
-CELERY = (*PYTHON, "celery", "-A", "workers")
+CELERY = (*PYTHON, "orchestrator.celery", "-A", "workers")
 COLLECT = "orchestrator.finish"  # the queue whose tasks wait for the place that pictures are kept in
 COLLECTOR_THREADS = 16
 
@@ -52,7 +52,10 @@ class Commands:
         *(*PYTHON, "gunicorn", "--config", "python:webhooks.operations.gunicorn_conf"),
         *("--bind", "127.0.0.1:{port}"),
     )
-    flower: Sequence[str] = (*CELERY, "flower", "--address=127.0.0.1", "--port={port}")
+    flower: Sequence[str] = (
+        *(*PYTHON, "celery", "-A", "workers", "flower"),
+        *("--address=127.0.0.1", "--port={port}"),
+    )
 
 
 @dataclass(frozen=True)

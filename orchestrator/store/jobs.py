@@ -308,6 +308,7 @@ class Jobs:
         return self.fill_all([provider], now)
 
     def fill_all(self, providers: Iterable[str], now: float) -> tuple[Message, ...]:
+        """Grant free slots of several providers to who waits."""
         return records.messages(self._link.step("fill", now, *providers))
 
     # --- reading ---------------------------------------------------------------------------------------

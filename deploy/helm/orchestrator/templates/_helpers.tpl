@@ -44,11 +44,11 @@ dashboardLogin: FLOWER_BASIC_AUTH
 {{- $concurrency := .settings.concurrency | default 1 | toString -}}
 {{- if eq .role "worker" -}}
 {{- $queues := ternary (list "--exclude-queues" "orchestrator.finish") (list) .root.Values.roles.collector.enabled -}}
-{{- concat (list "celery" "-A" "workers" "worker" "-E" "--loglevel=INFO" "--hostname=worker@%h" "--concurrency" $concurrency) $queues | toJson -}}
+{{- concat (list "python3" "-m" "orchestrator.celery" "-A" "workers" "worker" "-E" "--loglevel=INFO" "--hostname=worker@%h" "--concurrency" $concurrency) $queues | toJson -}}
 {{- else if eq .role "collector" -}}
-{{- list "celery" "-A" "workers" "worker" "-E" "--loglevel=INFO" "--hostname=collector@%h" "--concurrency" $concurrency "--queues" "orchestrator.finish" "--prefetch-multiplier" "1" | toJson -}}
+{{- list "python3" "-m" "orchestrator.celery" "-A" "workers" "worker" "-E" "--loglevel=INFO" "--hostname=collector@%h" "--concurrency" $concurrency "--queues" "orchestrator.finish" "--prefetch-multiplier" "1" | toJson -}}
 {{- else if eq .role "ticker" -}}
-{{- list "celery" "-A" "workers" "beat" "--loglevel=INFO" "--pidfile=" | toJson -}}
+{{- list "python3" "-m" "orchestrator.celery" "-A" "workers" "beat" "--loglevel=INFO" "--pidfile=" | toJson -}}
 {{- else if eq .role "receiver" -}}
 {{- list "gunicorn" "--config" "python:webhooks.gunicorn_conf" "--bind" "0.0.0.0:8000" | toJson -}}
 {{- else if eq .role "api" -}}
