@@ -12,6 +12,7 @@ from bench.workloads.fairness import fairness
 from bench.workloads.files import files
 from bench.workloads.polling import polling
 from bench.workloads.slots import slots
+from bench.workloads.throughput import throughput
 from bench.workloads.waiting import waiting
 
 
@@ -25,7 +26,7 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-for each in (slots, contender, fairness, files, waiting, polling, enqueue):
+for each in (slots, throughput, contender, fairness, files, waiting, polling, enqueue):
     main.add_command(each)
 
 if __name__ == "__main__":

@@ -18,17 +18,35 @@ from orchestrator.environment import environment, take_environment
 from orchestrator.local.stack import Stack, StackOptions
 from orchestrator.simulator.options import Seconds
 
-FRAMES = "useapi_frames"
+FRAMES, GENERIC = "useapi_frames", "webhook_json"
+PROMPTED = {FRAMES: "text_prompt", GENERIC: "prompt"}  # what each calls its prompt
 REPOSITORY = Path(__file__).parent.parent
 ACCOUNT = """
 [[accounts]]
-provider = "useapi_frames"
+provider = "{provider}"
 name = "{name}"
 token = "env:BENCH_TOKEN"
-email = "{name}@example.com"
 max_jobs = {slots}
-base_url = "{simulator}/v1/runwayml"
 """
+OF_PROVIDER = {
+    FRAMES: """\
+email = "{name}@example.com"
+base_url = "{simulator}/v1/runwayml"
+""",
+    GENERIC: """\
+base_url = "{simulator}/v1/generic"
+submit_path = "/jobs"
+poll_path = "/jobs/{{id}}"
+headers = {{ X-Api-Key = "{{token}}" }}
+body = {{ text = "{{prompt}}", notify = "{{callback_url}}" }}
+id_at = "job.id"
+status_at = "job.state"
+outputs_at = "job.images[*].url"
+pending = ["waiting", "drawing"]
+succeeded = ["done"]
+failed = ["broken"]
+""",
+}
 NOT_THE_CALLERS = {"ORCHESTRATOR_BROKER_URL": "", "ORCHESTRATOR_PUBLIC_URL": ""}
 LONGEST_SECONDS = 60.0  # what is reckoned with where the simulator draws from a curve
 
@@ -48,7 +66,8 @@ class Setup:
     """The accounts and what the simulator does. `seconds` as the simulator takes it, before scaling.
 
     `progress`: callbacks before the final one. `numbers`: what each account says beside its slots, such as
-    `net_seconds`.
+    `net_seconds`. `provider`: at Frames an account has 10 slots at most, at the other as many as it says.
+    `pictures` off: none are fetched, their URLs are the results.
     """
 
     accounts: int
@@ -56,11 +75,18 @@ class Setup:
     seconds: str
     progress: int = 2
     callbacks: bool = True
+    pictures: bool = True
+    provider: str = FRAMES
     numbers: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def all_slots(self) -> int:
         return self.accounts * self.slots
+
+    @property
+    def simulated_slots(self) -> int:
+        """Of an account of the simulator: where the token alone names it, ours are all the same."""
+        return self.slots if self.provider == FRAMES else self.all_slots
 
     @property
     def names(self) -> list[str]:
@@ -72,8 +98,10 @@ class Setup:
 
     def accounts_file(self, simulator: str) -> str:
         more = "".join(f"{name} = {number}\n" for name, number in self.numbers.items())
+        account = ACCOUNT + OF_PROVIDER[self.provider]
         return "".join(
-            ACCOUNT.format(name=name, slots=self.slots, simulator=simulator) + more for name in self.names
+            account.format(provider=self.provider, name=name, slots=self.slots, simulator=simulator) + more
+            for name in self.names
         )
 
 
@@ -99,6 +127,10 @@ class Running:
         """Tells the simulator what to do beside its work."""
         requests.post(f"{self.stack.simulator_url}/__control__", json=orders, timeout=30).raise_for_status()
 
+    def forget(self) -> None:
+        """The simulator counts anew. Nothing may be open."""
+        requests.post(f"{self.stack.simulator_url}/__reset__", timeout=30).raise_for_status()
+
     def usage(self, aside: float = 0.0) -> dict[str, Usage]:
         """CPU and memory by process so far; `aside`: CPU seconds that measuring has cost this process."""
         workers = ["worker", *(f"worker-{number}" for number in range(2, self.place.workers + 1))]
@@ -122,14 +154,14 @@ def started(setup: Setup, place: Place) -> Iterator[Running]:
         take_environment({**NOT_THE_CALLERS, "BENCH_TOKEN": f"user:0-{secrets.token_hex(12)}"})
         options = StackOptions(
             accounts=folder / "accounts.toml",
-            artifacts=f"file://{folder.resolve()}/artifacts",
+            artifacts=f"file://{folder.resolve()}/artifacts" if setup.pictures else "none",
             cwd=REPOSITORY,
             environ=environment(),
             callbacks=setup.callbacks,
             flower=False,
             workers=place.workers,
             simulator_arguments=(
-                *("--max-jobs", str(setup.slots), "--progress", str(setup.progress)),
+                *("--max-jobs", str(setup.simulated_slots), "--progress", str(setup.progress)),
                 *("--seconds", setup.seconds, "--scale", str(place.scale)),
             ),
             worker_arguments=place.worker_arguments,

@@ -70,6 +70,17 @@ def workload(run: Callable[..., Report]) -> click.Command:
     return click.command(run.__name__)(command)
 
 
+def warm_up_option(default: int = 20) -> Callable[..., Any]:
+    return click.option(
+        "--warm-up", type=click.IntRange(0), default=default, show_default=True,
+        help="Jobs that run before, and are not measured.",
+    )  # fmt: skip
+
+
+def rounds_option(default: int = 3) -> Callable[..., Any]:
+    return click.option("--rounds", type=click.IntRange(1), default=default, show_default=True)
+
+
 def jobs_option(default: int) -> Callable[..., Any]:
     return click.option("--jobs", type=click.IntRange(1), default=default, show_default=True)
 
