@@ -10,7 +10,9 @@ from bench.workloads.contender import contender
 from bench.workloads.enqueue import enqueue
 from bench.workloads.fairness import fairness
 from bench.workloads.files import files
+from bench.workloads.million import million
 from bench.workloads.polling import polling
+from bench.workloads.receiver import receiver
 from bench.workloads.slots import slots
 from bench.workloads.throughput import throughput
 from bench.workloads.waiting import waiting
@@ -26,7 +28,7 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-for each in (slots, throughput, contender, fairness, files, waiting, polling, enqueue):
+for each in (slots, throughput, receiver, million, contender, fairness, files, waiting, polling, enqueue):
     main.add_command(each)
 
 if __name__ == "__main__":

@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterable, Mapping
 from celery import Celery
 
 from bench.batch import prompts
-from bench.stack import FRAMES
+from bench.stack import FRAMES, PROMPT_CHARACTERS
 from orchestrator import Orchestrator
 
-PROMPT_CHARACTERS = 200
 BATCH = "enqueue"
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
