@@ -19,7 +19,7 @@ help: ## show this list
 demo: $(READY) ## run the main job for real, on this machine alone (ARGS="--exit" stops at the end)
 	@$(BIN)/orchestrator demo $(ARGS)
 
-bench: $(READY) ## measure the product on this machine (ARGS="slots --jobs 200"; --help lists them)
+bench: $(READY) ## measure the product on this machine, all of it (ARGS="--help" lists the parts; ARGS="all --quick")
 	@$(BIN)/python -m bench $(ARGS)
 
 chaos: $(READY) ## break everything for 10 minutes, then account for every job (ARGS="--short", "--seed 7")
@@ -61,8 +61,8 @@ lock: ## write requirements.lock and deploy/requirements.lock again, with uv (AR
 		--custom-compile-command 'make lock' $(ARGS) pyproject.toml - -o deploy/requirements.lock
 	@! grep -nE 'https?:|file:' requirements.lock deploy/requirements.lock
 
-clean: ## remove .venv, caches and the pictures of the demo; jobs and artifacts stay
-	@rm -rf .venv build dist *.egg-info htmlcov .coverage demo-output
+clean: ## remove .venv, caches and what demo and bench left; jobs and artifacts stay
+	@rm -rf .venv build dist *.egg-info htmlcov .coverage demo-output bench-output
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find $(PACKAGES) bench tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 

@@ -40,7 +40,7 @@ def celery(url: str, parameters: Iterable[Mapping[str, str]]) -> None:
 
 
 ENQUEUERS: dict[str, Callable[[str, Iterable[Mapping[str, str]]], None]] = {
-    "product": product,
+    "orchestrator": product,
     "celery": celery,
 }
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.rows import Row, table
+from bench.rows import Row, table, words
 from bench.usage import NOT_OURS, NOTES, Usage, in_sum
 from orchestrator.local.binary import find_binary
 from orchestrator.local.errors import LocalError
@@ -51,7 +51,7 @@ def machine() -> dict[str, Any]:
         "processor": _processor(),
         "cpus": os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
         "server": _server(),
         "load_average": os.getloadavg()[0],
@@ -101,7 +101,7 @@ def as_json(
 def show(report: Report, console: Console) -> None:
     figures = Table(show_header=False, box=None)
     for name, value in [*report.figures.items(), ("lost", report.lost), ("paid_twice", report.paid_twice)]:
-        figures.add_row(Text(name.replace("_", " "), "bold"), _shown(value))
+        figures.add_row(Text(words(name), "bold"), _shown(value))
     processes = Table("process", "CPU s", "CPU ms/job", "RSS MiB", box=None)
     for name, usage in [*report.usage.items(), ("sum", in_sum(report.usage))]:
         row = (usage.cpu_seconds, usage.cpu_seconds * 1000 / report.jobs, usage.rss_bytes / MEBIBYTE)

@@ -9,6 +9,10 @@ from statistics import median
 from rich.table import Table
 
 EMPTY = "-"
+WRITTEN = {
+    "celery": "Celery", "cpu": "CPU", "mib": "MiB", "posts": "POSTs", "redis": "Redis", "rss": "RSS",
+    "us": "µs",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def words(figure: str) -> str:
-    return figure.replace("_", " ")
+    return " ".join(WRITTEN.get(word, word) for word in figure.split("_"))
 
 
 def number(value: float) -> str:

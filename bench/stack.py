@@ -68,8 +68,8 @@ class Setup:
 
     `progress`: callbacks before the final one. `numbers`: what each account says beside its slots, such as
     `net_seconds`. `provider`: at Frames an account has 10 slots at most, at the other as many as it says.
-    `pictures` off: none are fetched, their URLs are the results. `simulated_slots`: how many the simulator
-    allows an account, where that is more than ours.
+    `pictures` off: none are fetched, their URLs are the results. `most_slots`: how many the simulator allows
+    an account, where that is more than ours.
     """
 
     accounts: int
@@ -79,7 +79,7 @@ class Setup:
     callbacks: bool = True
     pictures: bool = True
     provider: str = FRAMES
-    simulated_slots: int = 0
+    most_slots: int = 0
     numbers: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -87,9 +87,9 @@ class Setup:
         return self.accounts * self.slots
 
     @property
-    def max_jobs(self) -> int:
+    def simulated_slots(self) -> int:
         """Of an account of the simulator. Where the token alone names it, all of ours are the same."""
-        return max(self.slots if self.provider == FRAMES else self.all_slots, self.simulated_slots)
+        return max(self.slots if self.provider == FRAMES else self.all_slots, self.most_slots)
 
     @property
     def names(self) -> list[str]:
@@ -164,7 +164,7 @@ def started(setup: Setup, place: Place) -> Iterator[Running]:
             flower=False,
             workers=place.workers,
             simulator_arguments=(
-                *("--max-jobs", str(setup.max_jobs), "--progress", str(setup.progress)),
+                *("--max-jobs", str(setup.simulated_slots), "--progress", str(setup.progress)),
                 *("--seconds", setup.seconds, "--scale", str(place.scale)),
             ),
             worker_arguments=place.worker_arguments,

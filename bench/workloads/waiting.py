@@ -40,7 +40,7 @@ def waiting(place: Place, jobs: int, warm_up: int, in_flight: bool, drain: bool)
     numbers = {"net_seconds": DAY, "deadline_seconds": 7 * DAY}
     setup = Setup(
         ACCOUNTS, min(slots, MOST_SLOTS), DRAIN_SECONDS, 0,
-        provider=GENERIC, simulated_slots=ACCOUNTS * MOST_SLOTS, numbers=numbers,
+        provider=GENERIC, most_slots=ACCOUNTS * MOST_SLOTS, numbers=numbers,
     )  # fmt: skip
     with started(setup, place) as running:
         warm(running, warm_up)
