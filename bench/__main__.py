@@ -6,6 +6,7 @@ import signal
 
 import click
 
+from bench.workloads.compare import compare_slots, compare_throughput
 from bench.workloads.contender import contender
 from bench.workloads.enqueue import enqueue
 from bench.workloads.everything import everything
@@ -33,7 +34,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 OURS = (slots, throughput, polling, waiting, enqueue, receiver, million, contender, fairness, files)
-for each in (everything, *OURS):
+for each in (everything, compare_slots, compare_throughput, *OURS):
     main.add_command(each)
 
 if __name__ == "__main__":

@@ -107,7 +107,8 @@ def show(report: Report, console: Console) -> None:
         row = (usage.cpu_seconds, usage.cpu_seconds * 1000 / report.jobs, usage.rss_bytes / MEBIBYTE)
         processes.add_row(f"({name})" if name in NOT_OURS else name, *map(_shown, row))
     compared = [table(report.rows)] if report.rows else []
-    console.print(figures, *compared, processes, *NOTES, sep="\n", soft_wrap=True)
+    ours = [processes] if report.usage else []
+    console.print(figures, *compared, *ours, *NOTES, sep="\n", soft_wrap=True)
 
 
 def _shown(value: Any) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from rich.table import Table
+from rich.table import Column, Table
 
 EMPTY = "-"
+ACROSS = 3  # rows that stand side by side
 WRITTEN = {
     "celery": "Celery", "cpu": "CPU", "mib": "MiB", "posts": "POSTs", "redis": "Redis", "rss": "RSS",
     "us": "µs",
@@ -68,9 +69,15 @@ def cells(row: Row, figures: Sequence[str]) -> list[str]:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """For people at a terminal: a line for each figure, since there are more figures than rows."""
+    """For people at a terminal: a line for each figure; of many rows, for each row."""
+    figures = figures_of(rows)
+    if len(rows) > ACROSS:
+        shown = Table(Column(no_wrap=True), *map(words, figures), box=None)
+        for row in rows:
+            shown.add_row(row.name, *cells(row, figures))
+        return shown
     shown = Table("", *(row.name for row in rows), box=None)
-    for figure in figures_of(rows):
+    for figure in figures:
         shown.add_row(words(figure), *(cells(row, [figure])[0] for row in rows))
     return shown
 

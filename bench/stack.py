@@ -99,6 +99,18 @@ class Setup:
     def emails(self) -> list[str]:
         return [f"{name}@example.com" for name in self.names]
 
+    def patience(self, jobs: int, scale: float) -> float:
+        """Seconds after which jobs that have not ended are given up: far beyond what they need."""
+        longest = Seconds.parse(self.seconds).high or LONGEST_SECONDS
+        return 120 + 4 * longest * scale * jobs / self.all_slots
+
+    def simulator_arguments(self, scale: float) -> tuple[str, ...]:
+        """What the simulator is started with, its port aside."""
+        return (
+            *("--max-jobs", str(self.simulated_slots), "--progress", str(self.progress)),
+            *("--seconds", self.seconds, "--scale", str(scale)),
+        )
+
     def accounts_file(self, simulator: str) -> str:
         more = "".join(f"{name} = {number}\n" for name, number in self.numbers.items())
         account = ACCOUNT + OF_PROVIDER[self.provider]
@@ -146,14 +158,13 @@ class Running:
 
     def patience(self, jobs: int) -> float:
         """Seconds after which jobs that have not ended are given up: far beyond what they need."""
-        longest = Seconds.parse(self.setup.seconds).high or LONGEST_SECONDS
-        return 120 + 4 * longest * self.place.scale * jobs / self.setup.all_slots
+        return self.setup.patience(jobs, self.place.scale)
 
 
 @contextmanager
 def started(setup: Setup, place: Place) -> Iterator[Running]:
     """Everything but Flower; this process becomes a client of it. Raises: `LocalError` and its kinds."""
-    with _folder(place) as folder:
+    with folder_of(place) as folder:
         take_environment({**NOT_THE_CALLERS, "BENCH_TOKEN": f"user:0-{secrets.token_hex(12)}"})
         options = StackOptions(
             accounts=folder / "accounts.toml",
@@ -163,10 +174,7 @@ def started(setup: Setup, place: Place) -> Iterator[Running]:
             callbacks=setup.callbacks,
             flower=False,
             workers=place.workers,
-            simulator_arguments=(
-                *("--max-jobs", str(setup.simulated_slots), "--progress", str(setup.progress)),
-                *("--seconds", setup.seconds, "--scale", str(place.scale)),
-            ),
+            simulator_arguments=setup.simulator_arguments(place.scale),
             worker_arguments=place.worker_arguments,
         )
         stack = Stack(folder / "run", options)
@@ -178,7 +186,8 @@ def started(setup: Setup, place: Place) -> Iterator[Running]:
 
 
 @contextmanager
-def _folder(place: Place) -> Iterator[Path]:
+def folder_of(place: Place) -> Iterator[Path]:
+    """The folder of a run: the one that is asked for, or one that is gone afterwards."""
     if place.folder is None:
         with tempfile.TemporaryDirectory(prefix="bench-") as made:
             yield Path(made)

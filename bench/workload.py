@@ -67,7 +67,7 @@ def workload(run: Callable[..., Report]) -> click.Command:
 
     for option in reversed(OPTIONS):
         command = option(command)
-    return click.command(run.__name__)(command)
+    return click.command(run.__name__.replace("_", "-"))(command)
 
 
 def warm_up_option(default: int = 20) -> Callable[..., Any]:
