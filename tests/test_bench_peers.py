@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from bench.batch import Ran
-from bench.comparison import NAMES, compare, figures_of
+from bench.comparison import NAMES, SLOTS, THROUGHPUT, Work, compare, figures_of
 from bench.contestants import OURS, PEERS, PYTHON
 from bench.peers.apis import Frames, Generic
 from bench.rows import Row, table
@@ -21,12 +21,13 @@ from bench.workloads.compare import contestants
 from tests.stack_kit import REPOSITORY
 
 LOCKED = REPOSITORY / "bench/peers/requirements.txt"
+SETUP = Setup(2, 5, "0.1", 0, pictures=False)
 needs_peers = pytest.mark.skipif(not PYTHON.exists(), reason="the peers are not installed: make bench does")
 
 
 @needs_peers
 def test_a_peer_does_the_work_and_is_measured() -> None:
-    report = compare(Setup(2, 5, "0.1", 0, pictures=False), Place(), 20, 5, 1, ["asyncio"], [].append)
+    report = compare(Work(SETUP, 20, 5, SLOTS), Place(), 1, ["asyncio"], [].append)
     (row,) = report.rows
     told = {figure: values[0] for figure, values in row.figures.items()}
     assert (told["posts_per_job"], told["lost"], told["paid_twice"]) == (1, 0, 0)
@@ -42,13 +43,14 @@ def test_the_figures_of_a_round_leave_the_simulator_out() -> None:
     }  # fmt: skip
     usage = {"worker": Usage(0.03, 2**20), "client": Usage(0.01, 2**20), "simulator": Usage(9.0, 2**30)}
     ran = Ran(20, 10.0, {"succeeded": 17, "failed": 1, "cancelled": 0}, stats, (), usage)
-    told = figures_of(ran, 4)
+    told = figures_of(ran, Work(SETUP, 20, 0, SLOTS))
     assert told["jobs_per_second"] == 2
-    assert told["utilisation"] == pytest.approx(30 / (4 * 10))
+    assert told["utilisation"] == pytest.approx(30 / (10 * 10))
     assert told["utilisation_while_backlog"] is None
-    assert (told["posts_per_job"], told["lost"], told["paid_twice"]) == (3, 2, 2)
+    assert (told["posts_per_job"], told["lost"], told["paid_twice"]) == (3, 3, 2)
     assert told["cpu_ms_per_job"] == pytest.approx(2)
     assert told["rss_mib"] == 2
+    assert set(figures_of(ran, Work(SETUP, 20, 0, THROUGHPUT))) < set(told)
 
 
 def test_many_rows_stand_below_each_other_with_the_median_and_the_outermost() -> None:

@@ -44,10 +44,10 @@ class Peer:
             del self._open[reference]
 
     async def run(self, batch: work.Batch) -> None:
-        """Raises: what a job raised, as a script without any retry does."""
+        """A job that raises is lost, as in any script without retries."""
         with suppress(TimeoutError):
             async with asyncio.timeout(batch.seconds_left):
-                await asyncio.gather(*map(self.generate, batch.numbers))
+                await asyncio.gather(*map(self.generate, batch.numbers), return_exceptions=True)
         work.tell(map(self.outcomes.get, batch.numbers))
 
 

@@ -1,7 +1,8 @@
 """A taskiq task that posts and polls in a loop, asynchronous throughout.
 
 Chosen: the list as its queue, which is the faster of its brokers for Redis (a killed worker loses what it
-runs); one process, since one core is enough for all the waiting; aiohttp.
+runs); one process, since one core is enough for all the waiting; aiohttp; uvloop, which its worker takes by
+itself where there is one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 
 import aiohttp
+import uvloop
 from taskiq import TaskiqEvents, TaskiqState
 from taskiq.exceptions import TaskiqResultTimeoutError
 from taskiq.task import AsyncTaskiqTask
@@ -71,4 +73,4 @@ async def client() -> None:
 
 
 def main() -> None:
-    asyncio.run(client())
+    uvloop.run(client())

@@ -8,13 +8,11 @@ from typing import Any
 
 import click
 
-from bench.comparison import NAMES, compare
+from bench.comparison import NAMES, SLOTS, THROUGHPUT, Work, compare
 from bench.contestants import OURS, PYTHON
 from bench.report import Report
 from bench.stack import GENERIC, Place, Setup
 from bench.workload import jobs_option, rounds_option, seconds_option, warm_up_option, workload
-
-THROUGHPUT = ("jobs_per_second", "posts_per_job", "cpu_ms_per_job", "rss_mib", "lost", "paid_twice")
 
 
 def only_option() -> Callable[..., Any]:
@@ -39,7 +37,7 @@ def compare_slots(
 ) -> Report:
     """Keep 20 slots of two accounts busy: we and the peers, in turns. No pictures are fetched."""
     setup = Setup(2, 10, seconds, progress, pictures=False)
-    return compare(setup, place, jobs, warm_up, rounds, contestants(only), _say)
+    return compare(Work(setup, jobs, warm_up, SLOTS), place, rounds, contestants(only), _say)
 
 
 @workload
@@ -54,7 +52,7 @@ def compare_throughput(
 ) -> Report:
     """Jobs a second without a cap: we and the peers, in turns. No pictures are fetched."""
     setup = Setup(1, 10_000, seconds, progress, pictures=False, provider=GENERIC)
-    return compare(setup, place, jobs, warm_up, rounds, contestants(only), _say, THROUGHPUT)
+    return compare(Work(setup, jobs, warm_up, THROUGHPUT), place, rounds, contestants(only), _say)
 
 
 def contestants(only: Sequence[str], python: Path = PYTHON) -> Sequence[str]:
