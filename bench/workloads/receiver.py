@@ -66,7 +66,6 @@ def receiver(
         attempts = list(open_attempts(doors.client, finals, BATCH))
         if backlog:
             list(open_attempts(doors.client, finals, "backlog"))
-        begun = usage_of(doors.groups, 0.0)
         unsent = iter(attempts)
         first = _of_kind([next(unsent) for _ in range(WARM_UP)], "final")
         for port in doors.ports.values():
@@ -81,12 +80,11 @@ def receiver(
                 cpu = spent(before, usage_of(doors.groups, 0.0))
                 calmly = _load(port, _of_kind(slow, kind), rate)
                 told[kind].append(_figures(found, cpu, calmly, callbacks))
-        usage = spent(begun, usage_of(doors.groups, 0.0))
         taken = doors.client.batch(BATCH).counts()
     rows = _compared([gathered(kind, each) for kind, each in told.items()])
     refused = sum(int(each["refused"]) for of_kind in told.values() for each in of_kind)
     figures = {"callbacks": callbacks, "rounds": rounds, "settled": taken["collecting"], "refused": refused}
-    return Report(figures, finals, usage, finals - taken["collecting"] + refused, 0, rows)
+    return Report(figures, finals, {}, finals - taken["collecting"] + refused, 0, rows)
 
 
 def _compared(rows: Sequence[Row]) -> list[Row]:

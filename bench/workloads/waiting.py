@@ -59,15 +59,17 @@ def waiting(place: Place, jobs: int, warm_up: int, in_flight: bool, drain: bool)
             "enqueued_per_second": jobs / enqueued,
             "redis_bytes_per_waiting_job": (full - empty) / jobs,
             "cores_busy_while_they_wait": _idle(running),
-            **looks(running.client, batch.name, _some(running, batch.name)),
         }
+        cpu = time.process_time()
+        figures |= looks(running.client, batch.name, _some(running, batch.name))
+        aside = time.process_time() - cpu
         looked = running.usage()
         if drain:
             begun = time.monotonic()
             _drain(running, setup)
             counts = ended(batch, patience)
             figures |= {"done": counts["succeeded"], "drain_seconds": time.monotonic() - begun}
-        done, stats = running.usage(), running.stats()
+        done, stats = running.usage(aside), running.stats()
     figures |= _memory(before=before, waiting=after, still_waiting=looked, done=done)
     gone = lost(jobs, counts) if drain else jobs - _known(counts)
     return Report(figures, jobs, spent(before, done), gone, stats["duplicates_by_prompt"])
