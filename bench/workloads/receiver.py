@@ -94,7 +94,7 @@ def _compared(rows: Sequence[Row]) -> list[Row]:
         Row(
             row.name,
             {
-                "share_of_bare": ratios(row.figures["per_second"], bare["per_second"]),
+                "share_of_bare": ratios(row.figures["callbacks_per_second"], bare["callbacks_per_second"]),
                 "cpu_times_bare": ratios(row.figures["door_cpu_us"], bare["door_cpu_us"]),
                 **row.figures,
             },
@@ -114,7 +114,7 @@ def _figures(
     door = max(("bare", "receiver"), key=lambda name: cpu[name].cpu_seconds)
     statuses = {**found["statuses"]}
     return {
-        "per_second": callbacks / found["seconds"],
+        "callbacks_per_second": callbacks / found["seconds"],
         "p50_ms": found["p50_ms"],
         "p99_ms": found["p99_ms"],
         "p50_ms_at_rate": calmly["p50_ms"],

@@ -10,7 +10,7 @@ import redis
 
 from bench.batch import ended, lost, prompts, warm
 from bench.looks import looks
-from bench.report import Report
+from bench.report import MEBIBYTE, Report
 from bench.server import memory_of
 from bench.stack import GENERIC, PROMPT_CHARACTERS, Place, Running, Setup, started
 from bench.usage import Usage, in_sum, spent
@@ -70,7 +70,9 @@ def waiting(place: Place, jobs: int, warm_up: int, in_flight: bool, drain: bool)
             counts = ended(batch, patience)
             figures |= {"done": counts["succeeded"], "drain_seconds": time.monotonic() - begun}
         done, stats = running.usage(aside), running.stats()
-    figures |= _memory(before=before, waiting=after, still_waiting=looked, done=done)
+    figures |= _memory(before=before, waiting=after, done=done)
+    grown = looked["worker"].rss_bytes - after["worker"].rss_bytes
+    figures["worker_mib_grown_while_they_wait"] = grown / MEBIBYTE
     gone = lost(jobs, counts) if drain else jobs - _known(counts)
     return Report(figures, jobs, spent(before, done), gone, stats["duplicates_by_prompt"])
 
@@ -101,7 +103,7 @@ def _idle(running: Running) -> float:
 
 def _memory(**moments: Mapping[str, Usage]) -> dict[str, float]:
     return {
-        f"{name}_mib_{when}": usages[name].rss_bytes / 2**20
+        f"{name}_mib_{when}": usages[name].rss_bytes / MEBIBYTE
         for name in ("worker", "receiver")
         for when, usages in moments.items()
     }
