@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from celery import Celery
 
 from bench.batch import prompts
+from bench.contestants import OURS
 from bench.stack import FRAMES, PROMPT_CHARACTERS
 from orchestrator import Orchestrator
 
@@ -40,7 +41,7 @@ def celery(url: str, parameters: Iterable[Mapping[str, str]]) -> None:
 
 
 ENQUEUERS: dict[str, Callable[[str, Iterable[Mapping[str, str]]], None]] = {
-    "orchestrator": product,
+    OURS: product,
     "celery": celery,
 }
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from bench.contestants import OURS
 from bench.rows import Row, ratios
 
-OURS = "orchestrator"
 CELERY = "celery-"  # so begins the name of each peer that is built on it
 
 

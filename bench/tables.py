@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.contestants import OURS
 from bench.rows import Row, cells, number, spread, words
 from bench.suite import Floor, Part
 
@@ -49,7 +50,7 @@ def _floors(found: Sequence[Found]) -> str:
 
 
 def _named(floor: Floor) -> str:
-    return words(floor.figure) if floor.row == "orchestrator" else f"{words(floor.figure)}, {floor.row}"
+    return words(floor.figure) if floor.row == OURS else f"{words(floor.figure)}, {floor.row}"
 
 
 def _asked(floor: Floor) -> str:

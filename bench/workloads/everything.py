@@ -14,15 +14,15 @@ from typing import Any
 
 import click
 
+from bench.contestants import OURS, PYTHON
 from bench.picture import Panel, picture
 from bench.report import MEBIBYTE, machine
 from bench.rows import Row, gathered
 from bench.stack import REPOSITORY
-from bench.suite import OURS, PARTS, Part, beside_celery
+from bench.suite import PARTS, Part, beside_celery
 from bench.tables import Found, page, sentence
 
 OUTPUT = Path("bench-output")
-PEERS = REPOSITORY / ".venv/peers/bin/python"
 DOOR = ("progress", "final")  # ours, beside the bare answer
 SIZES = "jobs"
 
@@ -37,14 +37,13 @@ SIZES = "jobs"
     "--out", type=click.Path(path_type=Path, file_okay=False), default=OUTPUT, show_default=True,
     help="Folder for results.json, table.md and picture.svg.",
 )  # fmt: skip
-@click.pass_context
-def everything(context: click.Context, quick: bool, rounds: int, only: Sequence[str], out: Path) -> None:
+def everything(quick: bool, rounds: int, only: Sequence[str], out: Path) -> None:
     """Run every workload, and tell all figures with their spread."""
-    about, known = machine(), (context.parent or context).command.commands  # type: ignore[attr-defined]
+    about = machine()
     found: list[Found] = []
     failed: list[str] = []
     for part in [part for part in PARTS if not only or part.name in only]:
-        if part.command[0] not in known or (part.peers and not PEERS.exists()):
+        if part.peers and not PYTHON.exists():
             click.echo(f"{part.name}: left out, the peers are not installed", err=True)
             continue
         begun = time.monotonic()
