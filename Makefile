@@ -5,6 +5,8 @@ BIN := .venv/bin
 AUDIT := .venv/audit/bin
 PACKAGES := orchestrator workers webhooks
 READY := .venv/ready
+PEERS := .venv/peers
+PEERS_LOCK := bench/peers/requirements.txt
 
 # Set up anew as well when the checkout has moved, or the python inside is gone or too old.
 USABLE := $(shell test "$$(cat $(READY) 2>/dev/null)" = "$$(pwd -P)" && \
@@ -19,7 +21,7 @@ help: ## show this list
 demo: $(READY) ## run the main job for real, on this machine alone (ARGS="--exit" stops at the end)
 	@$(BIN)/orchestrator demo $(ARGS)
 
-bench: $(READY) ## measure the product on this machine (ARGS="slots --jobs 200"; --help lists them)
+bench: $(READY) $(PEERS)/ready ## measure the product on this machine, all of it (ARGS="--help" lists the parts; ARGS="all --quick")
 	@$(BIN)/python -m bench $(ARGS)
 
 chaos: $(READY) ## break everything for 10 minutes, then account for every job (ARGS="--short", "--seed 7")
@@ -52,22 +54,32 @@ containers: $(READY) ## run docker-compose.yml for real, kill what can be killed
 secrets: ## make what docker-compose.yml needs: secrets/ and .env; what is there stays
 	@sh deploy/secrets.sh
 
-lock: ## write requirements.lock and deploy/requirements.lock again, with uv (ARGS="--upgrade": newer versions)
+lock: ## write the three files of locked requirements again, with uv (ARGS="--upgrade": newer versions)
 	@uv --version >/dev/null 2>&1 || { echo 'make lock needs uv: python3 -m pip install uv' >&2; exit 1; }
 	@uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev \
 		--no-emit-index-url --custom-compile-command 'make lock' $(ARGS) pyproject.toml -o requirements.lock
 	@echo setuptools | uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
 		--extra report --extra s3 --extra tracing --constraints requirements.lock --no-emit-index-url \
 		--custom-compile-command 'make lock' $(ARGS) pyproject.toml - -o deploy/requirements.lock
-	@! grep -nE 'https?:|file:' requirements.lock deploy/requirements.lock
+	@uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
+		--custom-compile-command 'make lock' $(ARGS) bench/peers/requirements.in -o $(PEERS_LOCK)
+	@! grep -nE 'https?:|file:' requirements.lock deploy/requirements.lock $(PEERS_LOCK)
 
-clean: ## remove .venv, caches and the pictures of the demo; jobs and artifacts stay
-	@rm -rf .venv build dist *.egg-info htmlcov .coverage demo-output
+clean: ## remove .venv, caches and what demo and bench left; jobs and artifacts stay
+	@rm -rf .venv build dist *.egg-info htmlcov .coverage demo-output bench-output
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find $(PACKAGES) bench tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(READY): requirements.lock pyproject.toml deploy/bootstrap.sh
 	@sh deploy/bootstrap.sh
+
+# What others would write today, which `make bench` compares us with, in an environment of their own.
+$(PEERS)/ready: $(PEERS_LOCK) | $(READY)
+	@rm -rf $(PEERS)
+	@$(BIN)/python -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		--requirement $(PEERS_LOCK)
+	@touch $@
 
 ifneq ($(USABLE),yes)
 .PHONY: $(READY)

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import click
+
 from bench.sampler import Sample, Sampler, backlog_until, utilisation
-from bench.stack import FRAMES, Running
+from bench.stack import FRAMES, PROMPTED, Running
 from bench.usage import Usage, spent
 from orchestrator.client import Batch
 
@@ -25,9 +27,23 @@ class Ran:
     usage: dict[str, Usage]
 
 
-def prompts(jobs: int, word: str = "bench", characters: int = 0) -> Iterator[dict[str, str]]:
+def prompts(
+    jobs: int, word: str = "bench", characters: int = 0, provider: str = FRAMES
+) -> Iterator[dict[str, str]]:
     """Parameters of jobs, no two alike, each prompt filled up to so many characters."""
-    return ({"text_prompt": f"{word} {number} ".ljust(characters, "x")} for number in range(jobs))
+    name = PROMPTED[provider]
+    return ({name: f"{word} {number} ".ljust(characters, "x")} for number in range(jobs))
+
+
+def warm(running: Running, jobs: int) -> None:
+    """Run some jobs that are not measured: imports, connections and scripts that the first ones pay for."""
+    if not jobs:
+        return
+    provider = running.setup.provider
+    batch = running.client.enqueue_many(provider, prompts(jobs, "warm-up", provider=provider))
+    if lost(jobs, ended(batch, running.patience(jobs))):
+        raise click.ClickException("the jobs that warm up do not end")
+    running.forget()
 
 
 def run_batch(running: Running, jobs: int) -> Ran:
@@ -35,7 +51,8 @@ def run_batch(running: Running, jobs: int) -> Ran:
     before = running.usage()
     with Sampler(running.stats_url) as sampler:
         begun = time.monotonic()
-        batch = running.client.enqueue_many(FRAMES, prompts(jobs), batch="bench")
+        provider = running.setup.provider
+        batch = running.client.enqueue_many(provider, prompts(jobs, provider=provider), batch="bench")
         counts = ended(batch, running.patience(jobs))
         seconds = time.monotonic() - begun
         after = running.usage(aside=sampler.cpu_seconds)

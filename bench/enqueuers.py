@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Mapping
 from celery import Celery
 
 from bench.batch import prompts
-from bench.stack import FRAMES
+from bench.contestants import OURS
+from bench.stack import FRAMES, PROMPT_CHARACTERS
 from orchestrator import Orchestrator
 
-PROMPT_CHARACTERS = 200
 BATCH = "enqueue"
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
@@ -41,7 +41,7 @@ def celery(url: str, parameters: Iterable[Mapping[str, str]]) -> None:
 
 
 ENQUEUERS: dict[str, Callable[[str, Iterable[Mapping[str, str]]], None]] = {
-    "product": product,
+    OURS: product,
     "celery": celery,
 }
 

@@ -67,7 +67,18 @@ def workload(run: Callable[..., Report]) -> click.Command:
 
     for option in reversed(OPTIONS):
         command = option(command)
-    return click.command(run.__name__)(command)
+    return click.command(run.__name__.replace("_", "-"))(command)
+
+
+def warm_up_option(default: int = 20) -> Callable[..., Any]:
+    return click.option(
+        "--warm-up", type=click.IntRange(0), default=default, show_default=True,
+        help="Jobs that run before, and are not measured.",
+    )  # fmt: skip
+
+
+def rounds_option(default: int = 3) -> Callable[..., Any]:
+    return click.option("--rounds", type=click.IntRange(1), default=default, show_default=True)
 
 
 def jobs_option(default: int) -> Callable[..., Any]:

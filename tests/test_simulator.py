@@ -414,6 +414,15 @@ def test_runway_limit_answers_429_without_a_list_until_it_is_lifted(sim: Sim) ->
     sim.accepted("a lake")
 
 
+def test_all_that_runs_is_ended_and_what_begins_then_takes_as_long_as_told(sim: Sim) -> None:
+    sim.control(seconds="500000")
+    waiting = [sim.accepted(f"a lake {number}") for number in range(3)]
+    sim.control(seconds="1", end_all=0)
+    assert all(sim.ended(task)["status"] == "SUCCEEDED" for task in waiting)
+    assert sim.ended(sim.accepted("a hill"))["status"] == "SUCCEEDED"
+    assert sim.call("POST", "/__control__", json={"seconds": "soon"}).status_code == 400
+
+
 def test_without_an_email_an_account_with_free_capacity_is_taken(sim: Sim) -> None:
     for number in range(5):
         sim.accepted(f"[forever] {number}", email="b@example.com")

@@ -6,19 +6,17 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import click
 import redis
 
 from bench.enqueuers import BATCH, ENQUEUERS
-from bench.report import Report
+from bench.report import MEBIBYTE, Report
+from bench.rows import Row, gathered, ratios
 from bench.stack import NOT_THE_CALLERS, REPOSITORY, Place, Setup
 from bench.usage import CLIENT, Usage
-from bench.workload import jobs_option, workload
+from bench.workload import jobs_option, rounds_option, workload
 from orchestrator.environment import environment
 from orchestrator.local.valkey import EmbeddedServer
 
@@ -27,28 +25,32 @@ ACCOUNTS = Setup(10, 1, "1")
 
 @workload
 @jobs_option(100_000)
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@rounds_option(3)
 def enqueue(place: Place, jobs: int, rounds: int) -> Report:
     """Enqueue, with nobody there to run anything. A process and a server of its own each time."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in ENQUEUERS}
     for turn in range(rounds):
         for name in list(ENQUEUERS)[:: -1 if turn % 2 else 1]:
             found[name].append(_enqueued(name, jobs))
-    rates = {name: [jobs / each["seconds"] for each in told] for name, told in found.items()}
-    ratios = [ours / theirs for ours, theirs in zip(rates["product"], rates["celery"], strict=True)]
-    figures: dict[str, Any] = {"jobs": jobs, "rounds": rounds}
-    for name, told in found.items():
-        figures |= _spread(f"{name}_jobs_per_second", rates[name])
-        figures[f"{name}_peak_mebibytes"] = max(each["peak_bytes"] for each in told) / 1024**2
-        figures[f"{name}_client_cpu_ms_per_job"] = median(each["cpu_seconds"] for each in told) * 1000 / jobs
-    figures |= _spread("times_as_fast_as_celery", ratios)
-    ours = found["product"][-1]
-    usage = {CLIENT: Usage(ours["cpu_seconds"], ours["peak_bytes"])}
-    return Report(figures, jobs, usage, lost=jobs - ours["known"], paid_twice=0)
+    ours, celery = (gathered(name, [_figures(each, jobs) for each in told]) for name, told in found.items())
+    times = ratios(ours.figures["jobs_per_second"], celery.figures["jobs_per_second"])
+    last = found[ours.name][-1]
+    return Report(
+        {"jobs": jobs, "rounds": rounds},
+        jobs,
+        {CLIENT: Usage(last["cpu_seconds"], last["peak_bytes"])},
+        lost=jobs - last["known"],
+        paid_twice=0,
+        rows=[Row(ours.name, {**ours.figures, "times_celery": times}), celery],
+    )
 
 
-def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
-    return {name: median(values), f"{name}_lowest": min(values), f"{name}_highest": max(values)}
+def _figures(told: dict[str, Any], jobs: int) -> dict[str, float | None]:
+    return {
+        "jobs_per_second": jobs / told["seconds"],
+        "cpu_ms_per_job": told["cpu_seconds"] * 1000 / jobs,
+        "peak_mib": told["peak_bytes"] / MEBIBYTE,
+    }
 
 
 def _enqueued(name: str, jobs: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
 from typing import Any
@@ -14,6 +15,7 @@ from orchestrator.simulator.contender import Contender
 from orchestrator.simulator.engine import Engine, Trouble
 from orchestrator.simulator.markers import Marker
 from orchestrator.simulator.model import Task
+from orchestrator.simulator.options import Seconds
 from orchestrator.simulator.tally import add_up
 from orchestrator.simulator.web import Request, Response, Route, View, reply
 
@@ -66,6 +68,8 @@ class Control:
             "runway_daily": self._cap,
             "runway_overflow": self._overflow,
             "expire_outputs": self._expire,
+            "seconds": self._set_seconds,
+            "end_all": self._end_all,
         }
         if not isinstance(orders, Mapping) or not orders or orders.keys() - actions.keys():
             return reply({"error": f"expected an object with some of {', '.join(actions)}", "code": 400}, 400)
@@ -130,6 +134,14 @@ class Control:
         if wish is not True:
             raise ValueError("expire_outputs is true")
         self._engine.url_era += 1
+
+    def _set_seconds(self, wish: str) -> None:
+        """How long the generations take that begin from now on, as `--seconds` has it."""
+        self._engine.options = replace(self._engine.options, seconds=Seconds.parse(str(wish)))
+
+    def _end_all(self, within: float) -> None:
+        """Let all that runs end within so many real seconds, evenly."""
+        self._engine.end_all(float(within))
 
     def _api(self, wish: Mapping[str, object]) -> Api:
         """The API that `api` names; the first one where it names none."""
