@@ -72,7 +72,8 @@ def table(rows: Sequence[Row]) -> Table:
     """For people at a terminal: a line for each figure; of many rows, for each row."""
     figures = figures_of(rows)
     if len(rows) > ACROSS:
-        shown = Table(Column(no_wrap=True), *map(words, figures), box=None)
+        name = Column(no_wrap=True)
+        shown = Table(name, *map(words, figures), box=None, pad_edge=False, padding=(0, 1, 0, 0))
         for row in rows:
             shown.add_row(row.name, *cells(row, figures))
         return shown
