@@ -91,7 +91,7 @@ class WebhookJson(Api):
             api=self,
             prompt=given["text"],
             base_url=request.base_url,
-            email=f"key-{hashlib.sha256(request.headers['X-Api-Key'].encode()).hexdigest()[:8]}",
+            email=f"key-{hashlib.sha256(request.headers['x-api-key'].encode()).hexdigest()[:8]}",
             reply_url=given.get("notify"),
             reply_ref=given.get("tag"),
             parameters={"size": size, "images": images},
