@@ -21,7 +21,7 @@ from orchestrator import redis_queues, rows
 from orchestrator.celery_urls import CONNECT_SECONDS, WAIT_SECONDS, broker_conf, results_conf
 from orchestrator.errors import StoreUnavailable
 from orchestrator.events import log, warn
-from orchestrator.models import CLAIM_PUSH_SECONDS, RETENTION, Message
+from orchestrator.models import CLAIM_PUSH_SECONDS, RETENTION, Message, Shown
 from orchestrator.observer import NOBODY, Observer
 from orchestrator.redis_queues import Sent
 
@@ -123,19 +123,11 @@ class Broker:
         if job_ids:
             self._at_results(lambda: self._store_revoked(job_ids))
 
-    def show_started(self, job_id: str, hostname: str) -> None:
-        """Let Celery say STARTED, but never instead of an end. Safe to call twice."""
+    def started(self, job_id: str, hostname: str) -> Shown:
+        """What Celery says of a task that has started."""
         backend = self.app.backend
-        key = backend.get_key_for_task(job_id)
         text = self._meta(job_id, {"hostname": hostname}, states.STARTED)
-
-        def store() -> None:
-            with backend.client.pipeline(transaction=False) as pipeline:
-                pipeline.set(key, text, ex=backend.expires, nx=True)
-                pipeline.publish(key, text)
-                pipeline.execute()
-
-        self._at_results(store)
+        return Shown(backend.get_key_for_task(job_id), text, backend.expires)
 
     def _meta(self, job_id: str, result: Any, state: str) -> str:
         """What Celery keeps of a task."""

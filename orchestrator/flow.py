@@ -22,7 +22,7 @@ from orchestrator.errors import (
     Unavailable,
     Uncertain,
 )
-from orchestrator.events import log, warn
+from orchestrator.events import log
 from orchestrator.leases import Lease, Leases
 from orchestrator.models import (
     Callback,
@@ -33,6 +33,7 @@ from orchestrator.models import (
     Outcome,
     Pending,
     Report,
+    Shown,
     State,
     Succeeded,
     Tries,
@@ -90,21 +91,17 @@ class Flow:
         job_id: str,
         number: int,
         parameters: Mapping[str, Any],
-        on_open: Callable[[], None] = lambda: None,
+        shown: Shown | None = None,
     ) -> None:
-        """Open the granted attempt and make its POST; `on_open` is called between the two."""
+        """Open the granted attempt and make its POST. `shown` is what Celery says of it from then on."""
         attempt = attempt_id(job_id, number)
         opened_at = self.clock()
-        opened = self.store.open(attempt, opened_at, self.exchange.content(provider, parameters))
+        opened = self.store.open(attempt, opened_at, self.exchange.content(provider, parameters), shown)
         if opened is None:
             return
         if opened.refused:
             self._settle(attempt, provider, opened.account, refused_before(), opened.tries)
             return
-        try:
-            on_open()
-        except Exception as error:  # what is shown of a job must not stop it
-            warn("attempt.not_shown", attempt=attempt, error=type(error).__name__)
         log("attempt.opened", attempt=attempt, provider=provider, account=opened.account)
         waited = opened_at - opened.created_at if number == 1 else None
         self.observer.opened(provider, waited, self.clock() - opened.granted_at)
@@ -227,15 +224,18 @@ class Flow:
             return None
         return self.store.due_at(known.job_id)
 
-    def finish(self, job_id: str) -> dict[str, Any] | None:
+    def finish(self, job_id: str, on_again: Callable[[], None] = lambda: None) -> dict[str, Any] | None:
         """Collect a job's pictures and give its result; None where somebody else does, or it must wait.
 
+        `on_again` is called first where a finish was begun before, of which nothing was heard.
         Raises: JobFailed or JobCancelled, where that is how the job ended.
         """
         lease = self.leases.begin(job_id)
         if lease is None:
             return None
         try:
+            if lease.again:
+                on_again()
             result = self._finish(lease.job, lease)
         except (JobFailed, JobCancelled):
             if not self.leases.is_ours(lease):

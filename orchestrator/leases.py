@@ -29,6 +29,7 @@ class Lease:
 
     job: Job = field(repr=False)  # as it stood when the finish began
     kept_until: float  # unix seconds: it is not made longer after that
+    again: bool = False  # the finish was begun before
     token: str = ""  # as the store gave it: until when it lasts, in unix seconds; empty: it is another's
     renew_at: float = 0.0  # half of it is over then
     lock: Lock = field(default_factory=Lock)
@@ -61,7 +62,7 @@ class Leases:
         begun = self._store.begin_finish(job_id, now)
         if begun is None:
             return None
-        lease = self._held[job_id] = Lease(begun.job, kept_until=now + LONGEST_SECONDS)
+        lease = self._held[job_id] = Lease(begun.job, now + LONGEST_SECONDS, begun.again)
         lease.take(begun.token, now)
         self._some.set()
         self._see_to_keeper()

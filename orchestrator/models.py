@@ -300,6 +300,15 @@ class Message:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What Celery's result backend is to say of a task: a text at a key, for so many seconds."""
+
+    key: str
+    text: str
+    seconds: int
+
+
+@dataclass(frozen=True)
 class Notice:
     """What must be told to somebody, since a job or a batch has ended."""
 

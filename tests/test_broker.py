@@ -1,4 +1,4 @@
-"""What the broker sends, on a real Valkey: the messages that kombu would push; and Celery's word STARTED."""
+"""What the broker sends, on a real Valkey: the messages that kombu would push."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from orchestrator import redis_queues
 from orchestrator.broker import FINISH, FINISH_QUEUE, SUBMIT_QUEUE, Broker, make_app
 from orchestrator.local.valkey import EmbeddedServer
 from orchestrator.models import Message
+from orchestrator.store import Store
 from tests import store_kit
+from tests.store_kit import NOW, have, new
 
 server, raw = store_kit.server, store_kit.raw
 MESSAGE = Message("job-1", "useapi_frames", {"text_prompt": "näh"}, {"headers": {"job_trace": "00-1"}}, 2)
@@ -64,10 +66,14 @@ def test_server_that_takes_nothing_is_an_error_of_kombu(app, raw):
             redis_queues.push(producer, [sent])
 
 
-def test_started_is_told_once_and_never_instead_of_an_end(broker, app):
-    result = app.AsyncResult("job-1")
-    broker.show_started("job-1", "worker@here")
-    assert (result.state, result.info) == (states.STARTED, {"hostname": "worker@here"})
-    broker.revoke(["job-1"])
-    broker.show_started("job-1", "worker@here")
-    assert result.state == states.REVOKED
+def test_celery_says_started_once_an_attempt_is_opened_but_never_instead_of_an_end(app, broker, server):
+    store = Store(server.url)
+    have(store, a=2)
+    store.enqueue(new("job-1", "job-2"), NOW)
+    results = [app.AsyncResult(job_id) for job_id in ("job-1", "job-2")]
+    broker.revoke(["job-2"])
+    for result in results:
+        assert store.open(f"{result.id}.1", NOW, "", broker.started(result.id, "worker@here"))
+    assert [result.state for result in results] == [states.STARTED, states.REVOKED]
+    assert results[0].info == {"hostname": "worker@here"}
+    store.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,9 +17,11 @@ from orchestrator.broker import FINISH_QUEUE, GENERATE, TICK, TICK_QUEUE, Broker
 from orchestrator.local.valkey import EmbeddedServer
 from orchestrator.models import Message
 from tests import store_kit
-from workers import hints
+from tests.stack_kit import REPOSITORY
 
 server, raw = store_kit.server, store_kit.raw
+# The package itself, imported, would build a flow of its own.
+hints = SimpleNamespace(**runpy.run_path(str(REPOSITORY / "workers" / "hints.py")))
 MESSAGE = Message("job-1", "useapi_frames", {"text_prompt": "näh"}, {"headers": {"job_trace": "00-1"}}, 2)
 UNACKED = "unacked"
 

@@ -135,9 +135,10 @@ def test_attempt_that_was_opened_long_ago_is_not_submitted(orchestrator):
     """Its worker stood still in between; it may have been searched for, not found, and begun again by now."""
     late = 0.0
 
-    def stand_still() -> None:
+    def stand_still(*_: Any) -> Opened:
         nonlocal late
         late = 120.0
+        return opened
 
     def send(request: Any, timeout_seconds: float) -> Any:
         posts.append(request.url)
@@ -147,9 +148,9 @@ def test_attempt_that_was_opened_long_ago_is_not_submitted(orchestrator):
     opened = Opened("studio-1", {"text_prompt": "a"}, Tries(), max_jobs=5, refused=False)
     stalled = replace(
         orchestrator.flow,
-        store=SimpleNamespace(open=lambda *_: opened, settle=lambda *_, **__: Settled("settled", None, ())),
+        store=SimpleNamespace(open=stand_still, settle=lambda *_, **__: Settled("settled", None, ())),
         exchange=replace(orchestrator.flow.exchange, upstream=SimpleNamespace(send=send)),
         clock=lambda: time.time() + late,
     )
-    stalled.submit(FRAMES, str(uuid.uuid4()), 1, {"text_prompt": "a"}, on_open=stand_still)
+    stalled.submit(FRAMES, str(uuid.uuid4()), 1, {"text_prompt": "a"})
     assert posts == []

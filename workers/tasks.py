@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from celery import Celery, Task, states
@@ -47,6 +47,7 @@ from orchestrator.intake import new_job
 from orchestrator.models import Message, attempt_id
 from workers import leaving, revoke
 from workers.moments import at_their_moments
+from workers.results import Results
 from workers.wiring import built
 
 app: Celery = built().flow.broker.app
@@ -103,6 +104,11 @@ class Generate(Task):  # type: ignore[misc]
     _tracer: Callable[..., Any] | None = None
     # A prefork child that dies is no end of the task: Celery's Request.on_failure would store a failure.
     reject_on_worker_lost = True
+
+    @cached_property
+    def backend(self) -> Results:
+        """Where its tracer and its own code keep its states."""
+        return Results(self.app.backend)
 
     def apply_async(
         self,
@@ -171,14 +177,11 @@ class Generate(Task):  # type: ignore[misc]
     def _submit(
         self, job_id: str, request: Mapping[str, Any], provider: str, parameters: Mapping[str, Any]
     ) -> None:
-        number = request[ATTEMPT]
-
-        def show() -> None:
-            if number == 1 and not request.get("ignore_result"):
-                flow.broker.show_started(job_id, request["hostname"])
-
+        number, shown = request[ATTEMPT], None
+        if number == 1 and not request.get("ignore_result"):
+            shown = flow.broker.started(job_id, request["hostname"])
         with _within(SUBMIT, job_id, request), _postponing(job_id, SUBMIT):
-            flow.submit(provider, job_id, number, parameters, on_open=show)
+            flow.submit(provider, job_id, number, parameters, shown)
 
     def after_return(
         self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
@@ -218,9 +221,8 @@ class Generate(Task):  # type: ignore[misc]
     def _finish(self) -> _Shown:
         job_id = self.request.id
         with _within(FINISH, job_id, self.request), _postponing(job_id, FINISH):
-            self._leave_if_kept(job_id)
             try:
-                result = flow.finish(job_id)
+                result = flow.finish(job_id, on_again=lambda: self._leave_if_kept(job_id))
             except JobCancelled as error:
                 self.backend.mark_as_revoked(job_id, str(error), request=self.request)
                 self.send_event("task-revoked", terminated=False, signum=None, expired=False)
@@ -228,6 +230,7 @@ class Generate(Task):  # type: ignore[misc]
                 raise Ignore("cancelled") from None
             if result is not None:
                 return _Shown(result)
+            self._leave_if_kept(job_id)
         raise Ignore("finished elsewhere, or later")
 
     def _leave_if_kept(self, job_id: str) -> None:

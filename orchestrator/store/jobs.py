@@ -17,6 +17,7 @@ from orchestrator.models import (
     Job,
     Message,
     NewJob,
+    Shown,
     State,
     Tries,
     attempt_id,
@@ -62,6 +63,7 @@ class Begun:
 
     job: Job  # without its `due_at`
     token: str  # of the lease; until when it holds, in unix seconds
+    again: bool  # it was begun before: what came of that is not known here
 
 
 @dataclass(frozen=True)
@@ -141,12 +143,13 @@ class Jobs:
             found += [job for job, was in zip(some, known, strict=True) if was and was != job.fingerprint]
         return found
 
-    def open(self, attempt: str, now: float, content: str = "") -> Opened | None:
+    def open(self, attempt: str, now: float, content: str = "", shown: Shown | None = None) -> Opened | None:
         """What to submit, for the one caller that is to make the POST of this attempt; else None.
 
-        `content`: hash of what moderation will judge.
+        `content`: hash of what moderation will judge. `shown`: what Celery says of the task from then on.
         """
-        row = self._link.step("open", attempt, now, content)
+        told = (shown.key, shown.text, shown.seconds) if shown else ()
+        row = self._link.step("open", attempt, now, content, *told)
         if not row:
             return None
         account, parameters, failures, most, max_jobs, refused, created, granted = row
@@ -249,8 +252,11 @@ class Jobs:
     def begin_finish(self, job_id: str, now: float) -> Begun | None:
         """For the one caller that is to finish the job now; else None."""
         found = self._link.step("begin_finish", job_id, now)
-        row = dict(zip(found[::2], found[1::2], strict=True))
-        return Begun(records.job(job_id, row, None), row["finishing"]) if row else None
+        if not found:
+            return None
+        again, fields = found
+        row = dict(zip(fields[::2], fields[1::2], strict=True))
+        return Begun(records.job(job_id, row, None), row["finishing"], bool(again))
 
     def to_stop(self, job_id: str) -> str:
         """The upstream id of a cancelled job's generation that the provider was not asked to stop yet."""

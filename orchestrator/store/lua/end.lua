@@ -5,7 +5,7 @@ local state, urls, saved, collect_failures, lease = unpack(redis.call('HMGET', j
   'collect_failures', 'finishing'))
 if state ~= 'collecting' and state ~= 'cancelled' then return 0 end
 if ARGV[6] ~= '' and lease and lease ~= ARGV[6] then return 0 end
-redis.call('HDEL', job_key(id), 'finishing', 'saved')
+redis.call('HDEL', job_key(id), 'finishing', 'begun', 'saved')
 if state == 'cancelled' then
   redis.call('HSET', job_key(id), 'finished', 1)
   redis.call('ZREM', DUE, 'job:' .. id)

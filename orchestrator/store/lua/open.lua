@@ -1,4 +1,5 @@
--- Opens a granted attempt, for one caller only. ARGV: attempt, now, content (hash of what moderation judges)
+-- Opens a granted attempt, for one caller only. ARGV: attempt, now, content (hash of what moderation judges), and where
+-- Celery is to say something of the task from now on: the key, the text, for how many seconds. An end is left as it is.
 -- Gives {account, parameters, failures so far, how many there may be ('' as the account says), slots of the
 -- account, 1 where the content was refused before, when its job came, when it was granted}, or nothing where the
 -- attempt is not (any more) to be submitted.
@@ -51,4 +52,5 @@ redis.call('ZADD', DUE, now + tonumber(timeout_seconds) + REPLY_GRACE, 'job:' ..
 change_state(id, provider, batch, state, 'submitted')
 count(provider, 'submits')
 if batch ~= '' and not started then redis.call('HSET', batch_key(batch), 'started', now) end
+if ARGV[4] then redis.call('SET', ARGV[4], ARGV[5], 'NX', 'EX', ARGV[6]) end
 return opened(0)
