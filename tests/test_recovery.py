@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ from orchestrator.exchange import Exchange
 from orchestrator.flow import Flow
 from orchestrator.local.stack import Stack
 from orchestrator.local.valkey import EmbeddedServer
-from orchestrator.models import Account, Callback, Reply, Request, Secret, State
+from orchestrator.models import Account, Callback, Message, Reply, Request, Secret, State
 from orchestrator.operations import Filter, Operations
 from orchestrator.providers import registry
 from orchestrator.recovery import Recovered, Recovery
@@ -68,11 +68,13 @@ class World:
             SimpleNamespace(send=self.send), self.artifacts, registry(),  # type: ignore[arg-type]
             {(FRAMES, each.name): each for each in accounts}, keys, "https://jobs.example.com",
         )  # fmt: skip
-        broker = SimpleNamespace(submit=lambda messages: self.sent.extend(each.job_id for each in messages),
-                                 finish=lambda messages: None)  # fmt: skip
+        broker = SimpleNamespace(submit=self.submit, go_on=lambda submits, finishes: self.submit(submits))
         self.store.accounts.configure(accounts)
         watch = Watch(self.store, exchange, lambda: NOW, lambda: 0.5)
         self.flow = Flow(self.store, broker, exchange, watch, lambda: NOW, lambda: 0.5)  # type: ignore[arg-type]
+
+    def submit(self, messages: Sequence[Message]) -> None:
+        self.sent.extend(each.job_id for each in messages)
 
     def send(self, request: Request, timeout: float) -> Reply:
         assert request.method == "GET"

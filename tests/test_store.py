@@ -20,6 +20,7 @@ from orchestrator.store.jobs import CLAIM_LIMIT, SAMPLE_SIZE
 from orchestrator.store.link import WAIT_SLICE_SECONDS
 from tests import store_kit
 from tests.store_kit import (
+    BEGIN_PATIENCE,
     DAY,
     DEADLINE,
     DIES_AT,
@@ -114,7 +115,7 @@ def test_submit_reply_after_the_callback_moves_nothing_back(store):
     assert store.attempt("j.1").state == "closed"
     assert store.attempt("j.1").upstream_id == "task-7"
     assert store.job("j").state is State.COLLECTING
-    assert store.job("j").due_at == NOW + FINISH_PATIENCE
+    assert store.job("j").due_at == NOW + BEGIN_PATIENCE
 
 
 def test_submit_reply_after_a_cancel_tells_of_the_cancel(store):
@@ -137,7 +138,7 @@ def test_look_again_moves_the_due_time_of_a_live_attempt_only(store):
     assert store.attempt("j.1").polls == 1
     store.settle("j.1", "succeeded", NOW, artifact_urls=URLS)
     store.look_again("j.1", NOW + 2, NOW + 9, "polls")
-    assert store.job("j").due_at == NOW + FINISH_PATIENCE
+    assert store.job("j").due_at == NOW + BEGIN_PATIENCE
     assert store.attempt("j.1").polls == 1
 
 
@@ -153,7 +154,7 @@ def test_success_frees_the_slot_and_grants_it_to_the_next_in_one_step(store):
     assert names(settled.grants) == ["2.1"]
     assert used(store) == {"a": 1}
     job = store.job("1")
-    assert (job.state, job.artifact_urls, job.due_at) == (State.COLLECTING, URLS, NOW + FINISH_PATIENCE)
+    assert (job.state, job.artifact_urls, job.due_at) == (State.COLLECTING, URLS, NOW + BEGIN_PATIENCE)
     assert store.attempt("1.1").upstream_id == "task-7"
 
 

@@ -13,6 +13,7 @@ from orchestrator.retry import UNTIL_RESUMED
 from orchestrator.store import Store
 from tests import store_kit
 from tests.store_kit import (
+    BEGIN_PATIENCE,
     DAY,
     DIES_AT,
     ERROR,
@@ -67,10 +68,10 @@ def test_late_success_takes_back_a_grant_and_gives_the_slot_to_the_next(store):
 
 def test_late_success_ends_a_backoff(store):
     opened(store, "j")
-    lose(store, "j.1", NOW + 20)
+    lose(store, "j.1", NOW + 10)
     assert late(store) == ["j.1"]
-    assert store.claim(NOW + 20)[0].count == 0
-    assert names(store.claim(NOW + FINISH_PATIENCE)[0].finishes) == ["j.1"]
+    assert store.claim(NOW + 10)[0].count == 0
+    assert names(store.claim(NOW + BEGIN_PATIENCE)[0].finishes) == ["j.1"]
 
 
 def test_late_success_lifts_a_failed_job(store):

@@ -10,7 +10,8 @@ local LEASE_GRACE = 600          -- a lease outlives the deadline of its attempt
 local GRANT_PATIENCE = 15        -- a grant that nobody opened is sent again after this, then twice that, …
 local GRANT_PATIENCE_CAP = 600
 local REPLY_GRACE = 30           -- the reply to a submit is waited for by its timeout and this
-local FINISH_PATIENCE = 60       -- a finish that did not return is sent again after this
+local BEGIN_PATIENCE = 15        -- a finish that nobody began is sent again after this
+local FINISH_PATIENCE = 60       -- one that did not return, or that nobody begins, is sent again after this
 local UNSET_DEADLINE = 86400     -- lease of a grant that is not open yet
 local DAY = 86400
 
