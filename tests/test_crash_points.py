@@ -89,6 +89,7 @@ CRASHES = (
     Crash("worker: picture described, no result yet", "after Artifacts.describe"),
     Crash("worker: Celery has the result, no end yet", "before Jobs.end"),
     Crash("receiver: settled, not published", "after Jobs.settle"),
+    Crash("worker: finish taken, not begun", "before Jobs.begin_finish"),
     Crash(
         "cancel: cancelled, not published", "before Broker.finish", "[forever]",
         accepted=0,  # and listed no more: the provider was asked to stop it
@@ -108,7 +109,7 @@ CRASHES = (
     Crash("poll: answered, not settled", "after Watch.look", "[lost]"),
     Crash("client: enqueued, not published", "before Broker.submit", client=True),
     Crash("worker: before open", "before Jobs.open"),
-    Crash("tick: granted, not published", "before Broker.submit", wait_seconds=1.0),
+    Crash("tick: granted, not published", "before Broker.go_on", wait_seconds=1.0),
     Crash("worker: POST made, not recorded", "after Exchange.submit"),
     Crash("worker: recorded", "after Watch.submitted"),
     Crash("receiver: before settle", "before Jobs.settle"),

@@ -52,10 +52,14 @@ def phase(generate: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     def run(name: str, job_id: str, failing_step: str, error: Exception) -> None:
         broken = replace(tasks.flow, store=Failing(tasks.flow.store, failing_step, 1, error))
         monkeypatch.setattr(tasks, "flow", broken)
-        generate.push_request(id=job_id, job_phase=name, job_attempt=1, ignore_result=True)
+        request = {"id": job_id, "job_phase": name, "job_attempt": 1, "ignore_result": True}
+        generate.push_request(**request)
         try:
-            with pytest.raises(Ignore):
-                generate.run(FRAMES, {})
+            if name == "submit":
+                generate._trace(None, job_id, [FRAMES, {}], {}, request)
+            else:
+                with pytest.raises(Ignore):
+                    generate.run(FRAMES, {})
         finally:
             generate.pop_request()
             monkeypatch.undo()

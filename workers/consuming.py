@@ -1,4 +1,4 @@
-"""Celery's consumer, which tells what happens to tasks a few times a second, and not with each message."""
+"""Celery's consumer, which tells what happens to tasks twice a second, and not with each message."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from celery.worker.consumer import Consumer
 
-TELL_SECONDS = 0.25
+TELL_SECONDS = 0.5
 
 
 class TellingConsumer(Consumer):  # type: ignore[misc]

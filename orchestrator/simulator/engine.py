@@ -52,6 +52,7 @@ class Engine:
     """Runs the tasks of all APIs."""
 
     def __init__(self, options: Options, timers: Timers, courier: Courier) -> None:
+        self._began_with = options
         self.options = options
         self.apis: dict[str, Api] = {}
         self.timers = timers
@@ -64,7 +65,8 @@ class Engine:
         api.reset(self.options.accounts)
 
     def reset(self) -> None:
-        """Forget every task, account, count and trouble. Safe to call twice."""
+        """Forget every task, account, count, trouble and changed option. Safe to call twice."""
+        self.options = self._began_with
         self.timers.clear()
         self.courier.clear()
         self._submissions: dict[tuple[str, str], int] = {}
