@@ -20,6 +20,8 @@ from orchestrator.schemas import JobOptions, check
 from orchestrator.store.jobs import FIRST_END
 from orchestrator.views.progress import LOOK_SECONDS, Progress, Quiet
 
+GATHER_SECONDS = 0.05  # where many end at once, a look for each of them would cost more than they do
+
 
 @dataclass(frozen=True)
 class Result:
@@ -204,15 +206,17 @@ class Batch:
         return Progress(insight, console) if console.is_terminal else Quiet()
 
     def _looks(self, timeout: float | None) -> Iterator[None]:
-        """One when something ended, and about once a second, until all has. Raises: TimeoutError."""
+        """One when some have ended, and about once a second, until all have. Raises: TimeoutError."""
         give_up_at = None if timeout is None else time.monotonic() + timeout
         last = FIRST_END
         while not self.is_over:
             left = LOOK_SECONDS if give_up_at is None else give_up_at - time.monotonic()
             if left <= 0:
                 raise TimeoutError(f"batch {self.name!r} was not over after {timeout} seconds")
-            _, last = self._flow.store.ended_after(self.name, last, min(LOOK_SECONDS, left))
+            ids, last = self._flow.store.ended_after(self.name, last, min(LOOK_SECONDS, left))
             yield
+            if ids:
+                time.sleep(min(GATHER_SECONDS, left))
 
     def __repr__(self) -> str:
         return f"Batch({self.name!r})"
