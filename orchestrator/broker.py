@@ -161,7 +161,7 @@ class Broker:
 
     def refuse(self, message: Message, reason: str) -> None:
         """Let a task that could not become a job fail as itself, for its links and chords to see."""
-        self._send([(message, REFUSED)], {REASON: reason})
+        self._send([(message, REFUSED)], {REASON: reason}, again=False)
 
     def poll(self, attempts: Sequence[tuple[str, float]], until: float) -> None:
         """Ask a worker to ask the providers how these attempts are doing, each at its moment.
@@ -200,20 +200,29 @@ class Broker:
         except OperationalError as error:
             self._postponed(task, error)
 
-    def _send(self, asked: Sequence[tuple[Message, str]], more: Mapping[str, Any] | None = None) -> None:
+    def _send(
+        self,
+        asked: Sequence[tuple[Message, str]],
+        more: Mapping[str, Any] | None = None,
+        again: bool = True,
+    ) -> None:
         made = [each for message, phase in asked if (each := self._made(message, phase, more))]
         if not made:
             return
         try:
             with self.app.producer_or_acquire() as producer:
-                self._publish(producer, made)
+                self._publish(producer, made, again)
         except OperationalError as error:
             for each in made:
                 self._postponed(each.headers[PHASE], error)
+        except Exception:  # the store has them, and the due list sends them again
+            for each in made:
+                self._observer.not_published(each.headers[PHASE])
+            log("publish.failed", logging.ERROR, exc_info=True, messages=len(made))
 
-    def _publish(self, producer: Any, made: Sequence[Sent]) -> None:
+    def _publish(self, producer: Any, made: Sequence[Sent], again: bool) -> None:
         if redis_queues.takes(producer):
-            return redis_queues.push(producer, made)
+            return redis_queues.push(producer, made, again)
         for each in made:
             self.app.amqp.send_task_message(
                 producer, GENERATE, each.task, queue=each.queue, headers=each.headers

@@ -233,17 +233,21 @@ class Flow:
         lease = self.leases.begin(job_id)
         if lease is None:
             return None
+        result, ends = None, False
         try:
             if lease.again:
                 on_again()
             result = self._finish(lease.job, lease)
+            ends = result is not None and self.leases.is_ours(lease)
         except (JobFailed, JobCancelled):
-            if not self.leases.is_ours(lease):
-                return None
-            raise
+            ends = self.leases.is_ours(lease)
+            if ends:
+                raise
         finally:
             lease.settled()
-        return result if result and self.leases.is_ours(lease) else None
+            if not ends:
+                self.leases.drop(lease)
+        return result if ends else None
 
     def _finish(self, job: Job, lease: Lease) -> dict[str, Any] | None:
         if job.state is State.CANCELLED:

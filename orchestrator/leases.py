@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from threading import Event, Lock, Thread
+from threading import Event, Lock, Thread, get_ident
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import StoreUnavailable
@@ -51,7 +51,7 @@ class Leases:
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
-        self._held: dict[str, Lease] = {}
+        self._held: dict[tuple[str, int], Lease] = {}  # by job, and by the thread that finishes it
         self._starting = Lock()
         self._some = Event()
         self._keeper: Thread | None = None
@@ -62,7 +62,7 @@ class Leases:
         begun = self._store.begin_finish(job_id, now)
         if begun is None:
             return None
-        lease = self._held[job_id] = Lease(begun.job, now + LONGEST_SECONDS, begun.again)
+        lease = self._held[job_id, get_ident()] = Lease(begun.job, now + LONGEST_SECONDS, begun.again)
         lease.take(begun.token, now)
         self._some.set()
         self._see_to_keeper()
@@ -76,13 +76,20 @@ class Leases:
             return bool(lease.token)
 
     def end(self, job_id: str) -> str:
-        """The token to end a job with; empty where nothing is finished here."""
-        lease = self._held.pop(job_id, None)
+        """The token to end a job with; empty where this thread finishes nothing of it."""
+        lease = self._held.pop((job_id, get_ident()), None)
         return lease.token if lease else ""
+
+    def drop(self, lease: Lease) -> None:
+        """Nothing is ended by it. Safe to call twice."""
+        for place, held in list(self._held.items()):
+            if held is lease:
+                self._held.pop(place, None)
 
     def let_go(self, job_id: str) -> None:
         """Let another worker take a finish at once: this one is about to end. Safe to call twice."""
-        if lease := self._held.pop(job_id, None):
+        for lease in [held for (held_id, _), held in list(self._held.items()) if held_id == job_id]:
+            self.drop(lease)
             with lease.lock:
                 self._store.collecting.let_go(job_id, lease.token)
                 lease.take("", 0.0)
@@ -93,8 +100,9 @@ class Leases:
             with lease.lock:
                 now = self._clock()
                 if now >= lease.kept_until:
-                    if now >= float(lease.token or 0):
-                        self._forget(lease)
+                    # It may still end the job: its token, however old, is what another's is told from.
+                    if now >= float(lease.token or 0) + LONGEST_SECONDS:
+                        self.drop(lease)
                 elif lease.token and now >= lease.renew_at:
                     try:
                         self._renew(lease)
@@ -106,11 +114,7 @@ class Leases:
         lease.take(self._store.collecting.hold(lease.job.id, now, lease.token), now)
         if not lease.token:
             warn("collect.not_held", job=lease.job.id, then="it is another's")
-            self._forget(lease)
-
-    def _forget(self, lease: Lease) -> None:
-        if self._held.get(lease.job.id) is lease:
-            del self._held[lease.job.id]
+            self.drop(lease)
 
     def _see_to_keeper(self) -> None:
         if self._keeper and self._keeper.is_alive():

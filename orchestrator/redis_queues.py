@@ -32,14 +32,14 @@ def takes(producer: Any) -> bool:
     return bool(producer.connection.transport.driver_type == "redis")
 
 
-def push(producer: Any, messages: Sequence[Sent]) -> None:
-    """All of them, in their order. Tried once more where the connection was lost: twice is harmless.
+def push(producer: Any, messages: Sequence[Sent], again: bool = True) -> None:
+    """All of them, in their order. `again`: once more where the connection was lost, so perhaps twice.
 
     Raises: OperationalError.
     """
     texts = [(each.queue, _text(each)) for each in messages]
     lost = producer.connection.connection_errors + producer.connection.channel_errors
-    for is_last in (False, True):
+    for is_last in (False, True) if again else (True,):
         try:
             with producer.channel.client.pipeline(transaction=False) as pipeline:
                 for queue, text in texts:

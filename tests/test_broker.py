@@ -77,3 +77,14 @@ def test_celery_says_started_once_an_attempt_is_opened_but_never_instead_of_an_e
     assert [result.state for result in results] == [states.STARTED, states.REVOKED]
     assert results[0].info == {"hostname": "worker@here"}
     store.close()
+
+
+def test_broker_that_refuses_what_is_published_stops_nothing(broker, monkeypatch, caplog):
+    """The store has it by then, and sends it again; as RabbitMQ does where a queue has other arguments."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("PRECONDITION_FAILED")
+
+    monkeypatch.setattr(redis_queues, "push", refuse)
+    broker.go_on([MESSAGE], [MESSAGE])
+    assert "publish.failed messages=2" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -180,10 +181,22 @@ def test_a_finish_that_stood_still_and_was_not_missed_goes_on(world):
 
 def test_an_end_that_comes_after_another_has_begun_is_not_stored(world):
     result = world.try_at(0)
-    token = world.store.begin_finish("j", NOW + FINISH_PATIENCE).token
+    world.now = NOW + FINISH_PATIENCE
+    world.flow.leases.renew()
+    token = world.store.begin_finish("j", world.now).token
     world.flow.end("j", result)
     assert world.store.job("j").state is State.COLLECTING
     assert world.store.end("j", world.now, State.SUCCEEDED, result, "", token)
+
+
+def test_an_end_is_not_stored_by_the_right_of_another_thread(world):
+    result = world.try_at(0)
+    world.now = NOW + FINISH_PATIENCE
+    other = threading.Thread(target=world.flow.leases.begin, args=("j",))
+    other.start()
+    other.join()
+    world.flow.end("j", result)
+    assert world.store.job("j").state is State.COLLECTING
 
 
 def test_a_finish_that_its_process_lets_go_is_not_ended_by_it(world):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from celery.worker.consumer import Consumer
@@ -15,4 +16,7 @@ class TellingConsumer(Consumer):  # type: ignore[misc]
 
     def register_with_event_loop(self, hub: Any) -> None:
         super().register_with_event_loop(hub)
+        if self.event_dispatcher:
+            # Beyond it, it would tell from whichever thread: a connection of RabbitMQ bears one alone.
+            self.event_dispatcher.buffer_limit = sys.maxsize
         hub.timer.call_repeatedly(TELL_SECONDS, self._flush_events)
