@@ -50,8 +50,8 @@ if submitted and verdict == 'succeeded' then
   end
 end
 if expects == '1' and ARGV[12] ~= '' then
-  local share = tonumber(redis.call('HGET', P .. 'missing', provider) or '0')
-  local share_now = share * 0.9 + (ARGV[12] == 'polls' and 0.1 or 0)
+  local share = tonumber(redis.call('HGET', P .. 'missing', provider) or '-1')
+  local share_now = math.max(share, 0) * 0.9 + (ARGV[12] == 'polls' and 0.1 or 0)
   if share_now ~= share then redis.call('HSET', P .. 'missing', provider, share_now) end
 end
 
