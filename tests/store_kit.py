@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import redis
+from celery import Celery
 
+from orchestrator.broker import make_app
 from orchestrator.local.valkey import EmbeddedServer
 from orchestrator.models import Account, Message, NewJob, Secret, State, batch_name
 from orchestrator.store import Store
@@ -28,6 +30,7 @@ REPLY_GRACE = 30
 URLS = ("https://pictures.example/1.png",)
 DIES_AT = NOW + DAY  # when the URLs do
 LATE_URLS = ("https://pictures.example/late.png",)
+MESSAGE = Message("job-1", PROVIDER, {"text_prompt": "näh"}, {"headers": {"job_trace": "00-1"}}, 2)
 FAILURE = "Unavailable"
 ERROR = {"kind": "Unavailable", "message": "no", "http_status": 503}
 
@@ -43,6 +46,15 @@ def raw(server: EmbeddedServer) -> Iterator[redis.Redis]:
     """The server behind the store's back: to empty it, and to see what is in there."""
     with redis.Redis.from_url(server.url, decode_responses=True) as client:
         yield client
+
+
+@pytest.fixture
+def app(server: EmbeddedServer, raw: redis.Redis) -> Iterator[Celery]:
+    """Our Celery app on an empty server."""
+    raw.flushall()
+    made = make_app(server.url, server.url)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
-import redis
 from celery import Celery, states
 from kombu.exceptions import OperationalError
 
 from orchestrator import redis_queues
-from orchestrator.broker import FINISH, FINISH_QUEUE, SUBMIT_QUEUE, Broker, make_app
-from orchestrator.local.valkey import EmbeddedServer
-from orchestrator.models import Message
+from orchestrator.broker import FINISH, FINISH_QUEUE, SUBMIT_QUEUE, Broker
 from orchestrator.store import Store
 from tests import store_kit
-from tests.store_kit import NOW, have, new
+from tests.store_kit import MESSAGE, NOW, have, new
 
-server, raw = store_kit.server, store_kit.raw
-MESSAGE = Message("job-1", "useapi_frames", {"text_prompt": "näh"}, {"headers": {"job_trace": "00-1"}}, 2)
-
-
-@pytest.fixture
-def app(server: EmbeddedServer, raw: redis.Redis) -> Iterator[Celery]:
-    raw.flushall()
-    made = make_app(server.url, server.url)
-    yield made
-    made.close()
+server, raw, app = store_kit.server, store_kit.raw, store_kit.app
 
 
 @pytest.fixture

@@ -9,29 +9,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import redis
 from celery import Celery
 from kombu.transport.redis import Channel
 
-from orchestrator.broker import FINISH_QUEUE, GENERATE, TICK, TICK_QUEUE, Broker, make_app
-from orchestrator.local.valkey import EmbeddedServer
-from orchestrator.models import Message
+from orchestrator.broker import FINISH_QUEUE, GENERATE, TICK, TICK_QUEUE, Broker
 from tests import store_kit
 from tests.stack_kit import REPOSITORY
+from tests.store_kit import MESSAGE
 
-server, raw = store_kit.server, store_kit.raw
+server, raw, app = store_kit.server, store_kit.raw, store_kit.app
 # The package itself, imported, would build a flow of its own.
 hints = SimpleNamespace(**runpy.run_path(str(REPOSITORY / "workers" / "hints.py")))
-MESSAGE = Message("job-1", "useapi_frames", {"text_prompt": "näh"}, {"headers": {"job_trace": "00-1"}}, 2)
 UNACKED = "unacked"
-
-
-@pytest.fixture
-def app(server: EmbeddedServer, raw: redis.Redis) -> Iterator[Celery]:
-    raw.flushall()
-    made = make_app(server.url, server.url)
-    yield made
-    made.close()
 
 
 @pytest.fixture
