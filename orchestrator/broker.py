@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from celery import Celery, Signature, current_app, states
+from celery.app.task import Context
 from celery.exceptions import TaskRevokedError
 from kombu.entity import Queue
 from kombu.exceptions import ChannelError, OperationalError
@@ -125,15 +126,17 @@ class Broker:
 
     def started(self, job_id: str, hostname: str) -> Shown:
         """What Celery says of a task that has started."""
-        backend = self.app.backend
-        text = self._meta(job_id, {"hostname": hostname}, states.STARTED)
-        return Shown(backend.get_key_for_task(job_id), text, backend.expires)
+        return self._shown(job_id, {"hostname": hostname}, states.STARTED)
 
-    def _meta(self, job_id: str, result: Any, state: str) -> str:
-        """What Celery keeps of a task."""
+    def succeeded(self, job_id: str, result: Mapping[str, Any], request: Mapping[str, Any]) -> Shown:
+        """What Celery says of a task that has succeeded. `request`: as its message has it."""
+        return self._shown(job_id, result, states.SUCCESS, Context(request))
+
+    def _shown(self, job_id: str, result: Any, state: str, request: Context | None = None) -> Shown:
         backend = self.app.backend
-        meta = backend._get_result_meta(result, state, None, None)
-        return str(backend.encode({**meta, "task_id": job_id}))
+        meta = backend._get_result_meta(result, state, None, request)
+        text = str(backend.encode({**meta, "task_id": job_id}))
+        return Shown(backend.get_key_for_task(job_id), text, backend.expires)
 
     def forget(self, job_ids: Sequence[str]) -> None:
         """Delete the results of these tasks. Safe to call twice."""
@@ -147,10 +150,9 @@ class Broker:
         with backend.client.pipeline(transaction=False) as pipeline:
             for job_id in job_ids:
                 error = TaskRevokedError(f"job {job_id} was cancelled")
-                text = self._meta(job_id, backend.encode_result(error, states.REVOKED), states.REVOKED)
-                key = backend.get_key_for_task(job_id)
-                pipeline.set(key, text, ex=backend.expires)
-                pipeline.publish(key, text)
+                shown = self._shown(job_id, backend.encode_result(error, states.REVOKED), states.REVOKED)
+                pipeline.set(shown.key, shown.text, ex=shown.seconds)
+                pipeline.publish(shown.key, shown.text)
             pipeline.execute()
 
     def _at_results(self, step: Callable[[], object]) -> None:

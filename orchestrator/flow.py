@@ -292,11 +292,22 @@ class Flow:
     def custody(self) -> Custody:
         return Custody(self.store, self.exchange, self.clock, self.dice)
 
-    def end(self, job_id: str, result: Mapping[str, Any] | None, reason: str = "") -> None:
-        """Record that Celery has stored the job's end; `result` None: it failed, for `reason`."""
-        state = State.SUCCEEDED if result else State.FAILED
-        if self.store.end(job_id, self.clock(), state, result, reason, self.leases.end(job_id)):
+    def end(
+        self,
+        job_id: str,
+        result: Mapping[str, Any] | None,
+        reason: str = "",
+        shown: Shown | None = None,
+    ) -> bool:
+        """Record that a job's task has ended; `result` None: it failed, for `reason`. True for one caller.
+
+        `shown`: what Celery says of the task from then on, where it does not say so already.
+        """
+        state, token = State.SUCCEEDED if result else State.FAILED, self.leases.end(job_id)
+        ended = self.store.end(job_id, self.clock(), state, result, reason, token, shown)
+        if ended:
             log("job.ended", job=job_id, state=state.value)
+        return ended
 
     def cancel(self, job_id: str) -> bool:
         """Cancel a job that is not over: here, for Celery, and at the provider where it can."""

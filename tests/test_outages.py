@@ -47,19 +47,21 @@ def phase(generate: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs one phase of a job in this process, as a worker would, with a flow whose store fails."""
     from celery.exceptions import Ignore
 
-    from workers import tasks
+    from workers import phases
 
     def run(name: str, job_id: str, failing_step: str, error: Exception) -> None:
-        broken = replace(tasks.flow, store=Failing(tasks.flow.store, failing_step, 1, error))
-        monkeypatch.setattr(tasks, "flow", broken)
-        request = {"id": job_id, "job_phase": name, "job_attempt": 1, "ignore_result": True}
+        broken = replace(phases.flow, store=Failing(phases.flow.store, failing_step, 1, error))
+        monkeypatch.setattr(phases, "flow", broken)
+        linked = name == "linked finish"
+        told = "finish" if linked else name
+        request = {"id": job_id, "job_phase": told, "job_attempt": 1, "ignore_result": True}
         generate.push_request(**request)
         try:
-            if name == "submit":
-                generate._trace(None, job_id, [FRAMES, {}], {}, request)
-            else:
+            if linked:
                 with pytest.raises(Ignore):
                     generate.run(FRAMES, {})
+            else:
+                assert generate._trace(pytest.fail, job_id, [FRAMES, {}], {}, request) is phases.LEFT
         finally:
             generate.pop_request()
             monkeypatch.undo()
@@ -81,9 +83,10 @@ def collecting(orchestrator: Orchestrator) -> str:
 
 @pytest.mark.parametrize("step", ["begin_finish", "job"])
 @pytest.mark.parametrize("error", [StoreUnavailable("Redis does not answer"), KeyError("a bug of ours")])
-def test_finish_that_meets_trouble_leaves_the_job_and_its_picture(step, error, orchestrator, phase):
+@pytest.mark.parametrize("finish", ["finish", "linked finish"])
+def test_finish_that_meets_trouble_leaves_the_job_and_its_picture(finish, step, error, orchestrator, phase):
     job_id = collecting(orchestrator)
-    phase("finish", job_id, step, error)
+    phase(finish, job_id, step, error)
     job = orchestrator.job(job_id).record
     assert job.state is State.COLLECTING
     assert job.artifact_urls and job.due_at

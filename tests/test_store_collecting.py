@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.models import State
+from orchestrator.models import Shown, State
 from tests import store_kit
 from tests.store_kit import (
     DIES_AT,
@@ -109,6 +109,19 @@ def test_a_finish_that_takes_long_is_not_begun_beside_itself(store):
         assert not store.begin_finish("j", now + FINISH_PATIENCE - 1)
     assert names(store.claim(now + FINISH_PATIENCE)[0].finishes) == ["j.1"]
     assert store.begin_finish("j", now + FINISH_PATIENCE)
+
+
+def test_end_tells_celery_and_whoever_waits_only_where_it_ends_the_job(store, raw):
+    collecting(store, "j")
+    lost = store.begin_finish("j", NOW).token
+    token = store.begin_finish("j", NOW + FINISH_PATIENCE).token
+    with raw.pubsub(ignore_subscribe_messages=True) as told:
+        told.subscribe("result-of-j")
+        for held, text in ((lost, "stale"), (token, "done"), (token, "once more")):
+            store.end("j", NOW + 99, State.SUCCEEDED, {}, "", held, Shown("result-of-j", text, 60))
+        heard = [each["data"] for _ in range(4) if (each := told.get_message(timeout=1))]
+    assert (raw.get("result-of-j"), heard) == ("done", ["done"])
+    assert 0 < raw.ttl("result-of-j") <= 60
 
 
 def test_a_finish_that_another_has_by_now_is_neither_held_nor_let_go_nor_postponed_nor_ended(store):

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
-from functools import cached_property, partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from celery import Celery, Task, states
-from celery.app.trace import trace_ok_t
+from celery import Celery
 from celery.exceptions import Ignore
 from celery.result import AsyncResult
 from celery.signals import task_revoked
-from celery.utils.time import maybe_make_aware
 from celery.worker.request import Request
 
-from orchestrator import rows
 from orchestrator.broker import (
-    ATTEMPT,
     FINISH,
     GENERATE,
     NOTIFY,
@@ -27,10 +20,8 @@ from orchestrator.broker import (
     POLL,
     REASON,
     REFUSED,
-    SUBMIT,
     TICK,
     TICK_SECONDS,
-    TRACE,
     task_options,
 )
 from orchestrator.errors import (
@@ -41,39 +32,16 @@ from orchestrator.errors import (
     masked,
     without_queries,
 )
-from orchestrator.events import warn
 from orchestrator.flow import Flow
 from orchestrator.intake import new_job
-from orchestrator.models import Message, attempt_id
-from workers import leaving, revoke
+from orchestrator.models import Message
+from workers import calls, leaving, revoke
 from workers.moments import at_their_moments
-from workers.results import Results
+from workers.phases import Phases
 from workers.wiring import built
 
 app: Celery = built().flow.broker.app
 flow: Flow = built().flow
-
-
-class _Left:
-    """What a tracer gives that left the task as it is, as if by Celery's `Ignore`."""
-
-    exception = Ignore()
-
-
-LEFT = _Left()
-
-
-class _Shown:
-    """What the task returns: kombu stores it by `__json__`, Celery's events show it by `repr`."""
-
-    def __init__(self, result: Mapping[str, Any]) -> None:
-        self.result = result
-
-    def __json__(self) -> Mapping[str, Any]:
-        return self.result
-
-    def __repr__(self) -> str:
-        return rows.brought(self.result)
 
 
 class _Request(Request):  # type: ignore[misc]
@@ -88,7 +56,7 @@ class _Request(Request):  # type: ignore[misc]
         return masked(without_queries(self._kwargsrepr or ""))
 
 
-class Generate(Task):  # type: ignore[misc]
+class Generate(Phases):
     """One job, from enqueue to result, under one id. It runs twice and waits in between without a worker.
 
     `generate.s(provider, parameters, batch=…, priority=…)`. In the middle of a chain the result of the task
@@ -101,14 +69,8 @@ class Generate(Task):  # type: ignore[misc]
     typing = False
     throws = (JobFailed, JobCancelled, OrchestratorError)
     acks_late = True
-    _tracer: Callable[..., Any] | None = None
     # A prefork child that dies is no end of the task: Celery's Request.on_failure would store a failure.
     reject_on_worker_lost = True
-
-    @cached_property
-    def backend(self) -> Results:
-        """Where its tracer and its own code keep its states."""
-        return Results(self.app.backend)
 
     def apply_async(
         self,
@@ -123,7 +85,7 @@ class Generate(Task):  # type: ignore[misc]
         that the canvas it is a part of sees it.
         """
         task_id = task_id or str(uuid.uuid4())
-        options["expires"] = _expires(options.get("expires"))
+        options["expires"] = calls.expires_at(options.get("expires"), flow.clock(), app.timezone)
         parent = self.app.current_worker_task
         if parent:
             options["root_id"] = options.get("root_id") or parent.request.root_id or parent.request.id
@@ -141,58 +103,16 @@ class Generate(Task):  # type: ignore[misc]
             parent.add_trail(result)
         return result
 
-    @property
-    def __trace__(self) -> Callable[..., Any] | None:
-        return self._tracer
-
-    @__trace__.setter
-    def __trace__(self, celerys: Callable[..., Any] | None) -> None:
-        self._tracer = celerys and partial(self._trace, celerys)
-
-    def _trace(
-        self,
-        celerys: Callable[..., Any],
-        task_id: str,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        request: Mapping[str, Any],
-    ) -> Any:
-        """Celery's tracer is for what may end the task: leaving it again costs more than a submit does."""
-        if request.get(PHASE) != SUBMIT:
-            return celerys(task_id, args, kwargs, request)
-        self._submit(task_id, request, *args[:2])
-        return trace_ok_t(LEFT, info=True, runtime=0.0, retstr=None)
-
     def run(self, *args: Any, **kwargs: Any) -> Any:
         request = self.request
         phase = request.get(PHASE)
         if phase == FINISH:
-            return self._finish()
+            return self.finish()
         if phase == REFUSED:
             raise JobFailed(request.get(REASON))
         options = {**request.as_execution_options(), "ignore_result": request.ignore_result or None}
         self._record(request.id, args, kwargs, options, capped=False)
         raise Ignore("recorded")
-
-    def _submit(
-        self, job_id: str, request: Mapping[str, Any], provider: str, parameters: Mapping[str, Any]
-    ) -> None:
-        number, shown = request[ATTEMPT], None
-        if number == 1 and not request.get("ignore_result"):
-            shown = flow.broker.started(job_id, request["hostname"])
-        with _within(SUBMIT, job_id, request), _postponing(job_id, SUBMIT):
-            flow.submit(provider, job_id, number, parameters, shown)
-
-    def after_return(
-        self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
-    ) -> None:
-        if self.request.get(PHASE) != FINISH:
-            return
-        with _within("end", task_id, self.request):
-            if status == states.SUCCESS:
-                flow.end(task_id, retval.result)
-            else:
-                flow.end(task_id, None, str(retval))
 
     def _record(
         self,
@@ -202,7 +122,7 @@ class Generate(Task):  # type: ignore[misc]
         options: Mapping[str, Any],
         capped: bool,
     ) -> None:
-        provider, parameters, job_options = _asked(args, kwargs)
+        provider, parameters, job_options = calls.asked(args, kwargs)
         if options.get("priority") is not None:
             job_options.setdefault("priority", options["priority"])
         job = new_job(
@@ -212,94 +132,11 @@ class Generate(Task):  # type: ignore[misc]
             parameters,
             job_options,
             flow.clock(),
-            start_at=_start_at(options),
-            expires_at=_moment(options.get("expires")),
+            start_at=calls.start_at(options, flow.clock(), app.timezone),
+            expires_at=calls.moment(options.get("expires"), app.timezone),
             task_options=task_options(**options),
         )
         flow.enqueue([job], capped)
-
-    def _finish(self) -> _Shown:
-        job_id = self.request.id
-        with _within(FINISH, job_id, self.request), _postponing(job_id, FINISH):
-            try:
-                result = flow.finish(job_id, on_again=lambda: self._leave_if_kept(job_id))
-            except JobCancelled as error:
-                self.backend.mark_as_revoked(job_id, str(error), request=self.request)
-                self.send_event("task-revoked", terminated=False, signum=None, expired=False)
-                flow.end(job_id, None)
-                raise Ignore("cancelled") from None
-            if result is not None:
-                return _Shown(result)
-            self._leave_if_kept(job_id)
-        raise Ignore("finished elsewhere, or later")
-
-    def _leave_if_kept(self, job_id: str) -> None:
-        """Where Celery has the result, what the job is linked to was sent: what came after is made up for."""
-        known = self.backend.get_task_meta(job_id, cache=False)
-        if known["status"] != states.SUCCESS:
-            return
-        if self.request.chord:
-            self.backend.on_chord_part_return(self.request, states.SUCCESS, known["result"])
-        self.send_event("task-succeeded", result=repr(_Shown(known["result"])), runtime=0)
-        flow.end(job_id, known["result"])
-        raise Ignore("finished before")
-
-
-def _within(name: str, job_id: str, request: Mapping[str, Any]) -> AbstractContextManager[None]:
-    number = request.get(ATTEMPT)
-    attempt = {"attempt": attempt_id(job_id, number)} if number else {}
-    return built().parts.moment(name, request.get(TRACE), job=job_id, **attempt)
-
-
-@contextmanager
-def _postponing(job_id: str, phase: str) -> Iterator[None]:
-    """Within a phase of a recorded job only its own end may end the task; the due list sees to all else."""
-    try:
-        yield
-    except (Ignore, JobFailed):
-        raise
-    except Exception as error:
-        unforeseen = not isinstance(error, StoreUnavailable)
-        warn("phase.postponed", job=job_id, phase=phase, exc_info=unforeseen)
-
-
-def _asked(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
-    """Provider, parameters and job options of a call, with a chain's previous result merged in."""
-    options = dict(kwargs)
-    positional = list(args)
-    if positional and isinstance(positional[-1], str) and not {"provider", "parameters"} & options.keys():
-        positional.append({})  # `generate.s(provider)`: all parameters come from the task before
-    parameters = (
-        options.pop("parameters") if "parameters" in options else positional.pop() if positional else {}
-    )
-    provider = options.pop("provider") if "provider" in options else positional.pop() if positional else None
-    previous = positional[0] if positional else None
-    if isinstance(previous, Mapping) and "artifacts" not in previous and isinstance(parameters, Mapping):
-        parameters = {**previous, **parameters}
-    return provider, parameters, options
-
-
-def _expires(expires: Any) -> str | None:
-    """The moment as text. Seconds count from the call, not from a message that is sent later."""
-    if isinstance(expires, int | float):
-        expires = datetime.fromtimestamp(flow.clock() + expires, UTC)
-    if isinstance(expires, datetime):
-        expires = maybe_make_aware(expires, app.timezone).isoformat()
-    return expires or None
-
-
-def _start_at(options: Mapping[str, Any]) -> float:
-    """`countdown` and `eta` in unix seconds: they wait in the due list, never in a worker."""
-    if options.get("countdown"):
-        return flow.clock() + float(options["countdown"])
-    return _moment(options.get("eta"))
-
-
-def _moment(told: Any) -> float:
-    """Unix seconds of a moment, or of its ISO 8601 text; 0 for none."""
-    if isinstance(told, str):
-        told = datetime.fromisoformat(told)
-    return float(maybe_make_aware(told, app.timezone).timestamp()) if told else 0.0
 
 
 generate: Generate = app.register_task(Generate())

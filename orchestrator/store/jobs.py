@@ -278,10 +278,15 @@ class Jobs:
         result: Mapping[str, Any] | None,
         reason: str,
         token: str = "",
+        shown: Shown | None = None,
     ) -> bool:
-        """True for the one caller that ended the job. `token`: of its finish, which may be another's now."""
+        """True for the one caller that ended the job. `token`: of its finish, which may be another's now.
+
+        `shown`: what Celery says of the task from then on, and tells whoever waits for it.
+        """
         told = json.dumps(result) if result else ""
-        return bool(self._link.step("end", job_id, now, state.value, told, reason, token))
+        says = (shown.key, shown.text, shown.seconds) if shown else ()
+        return bool(self._link.step("end", job_id, now, state.value, told, reason, token, *says))
 
     def cancel(self, job_id: str, now: float) -> Cancelled | None:
         """Cancel a job that is not over; None where it is too late."""

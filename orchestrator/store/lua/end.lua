@@ -1,5 +1,6 @@
 -- Ends a job that Celery has finished with. Safe to call twice.
--- ARGV: job, now, state, result, reason, token ('' for none; with another one the job is somebody else's to end)
+-- ARGV: job, now, state, result, reason, token ('' for none; with another one the job is somebody else's to end), and
+-- where Celery is to say something of the task from now on: the key, the text, for how many seconds.
 local id, now = ARGV[1], tonumber(ARGV[2])
 local state, urls, saved, collect_failures, lease = unpack(redis.call('HMGET', job_key(id), 'state', 'urls', 'saved',
   'collect_failures', 'finishing'))
@@ -29,4 +30,8 @@ local told = {}
 if ARGV[4] ~= '' then told[1], told[2] = 'result', ARGV[4] end
 if ARGV[5] ~= '' then told[#told + 1] = 'reason'; told[#told + 1] = ARGV[5] end
 end_job(id, now, ARGV[3], told)
+if ARGV[7] then
+  redis.call('SET', ARGV[7], ARGV[8], 'EX', ARGV[9])
+  redis.call('PUBLISH', ARGV[7], ARGV[8])
+end
 return 1

@@ -1,0 +1,206 @@
+"""The two times that a job's task runs: to submit it, and to finish it.
+
+Celery's tracer is for what it alone can do: failures, and tasks that are linked to this one. What goes well
+by itself is ended here, in one step with the job: leaving the tracer costs more than a submit does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any
+
+from celery import Task, states
+from celery.app.trace import trace_ok_t
+from celery.exceptions import Ignore
+from celery.signals import task_postrun, task_prerun, task_success
+
+from orchestrator import rows
+from orchestrator.broker import ATTEMPT, FINISH, PHASE, SUBMIT, TRACE
+from orchestrator.errors import JobCancelled, JobFailed, StoreUnavailable
+from orchestrator.events import warn
+from orchestrator.flow import Flow
+from orchestrator.models import attempt_id
+from workers.wiring import built
+
+flow: Flow = built().flow
+
+LINKED = ("callbacks", "chain", "chord")
+RAISED = "job_raised"  # of a request: how the finish, which was made already, failed
+
+
+class _Left:
+    """What a tracer gives that left the task as it is, as if by Celery's `Ignore`."""
+
+    exception = Ignore()
+
+
+LEFT = trace_ok_t(_Left(), info=True, runtime=0.0, retstr=None)
+
+
+class _Kept(Ignore):  # type: ignore[misc]
+    """Celery has the result already."""
+
+    def __init__(self, result: Mapping[str, Any]) -> None:
+        super().__init__("finished before")
+        self.result = result
+
+
+class Shown:
+    """What the task returns: kombu stores it by `__json__`, Celery's events show it by `repr`."""
+
+    def __init__(self, result: Mapping[str, Any]) -> None:
+        self.result = result
+
+    def __json__(self) -> Mapping[str, Any]:
+        return self.result
+
+    def __repr__(self) -> str:
+        return rows.brought(self.result)
+
+
+class Phases(Task):  # type: ignore[misc]
+    """A task that submits where its message says so, and finishes where it says that."""
+
+    abstract = True
+    _tracer: Callable[..., Any] | None = None
+
+    @property
+    def __trace__(self) -> Callable[..., Any] | None:
+        return self._tracer
+
+    @__trace__.setter
+    def __trace__(self, celerys: Callable[..., Any] | None) -> None:
+        self._tracer = celerys and partial(self._trace, celerys)
+
+    def _trace(
+        self,
+        celerys: Callable[..., Any],
+        task_id: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        request: Mapping[str, Any],
+    ) -> Any:
+        phase = request.get(PHASE)
+        if phase == SUBMIT:
+            self._submit(task_id, request, *args[:2])
+            return LEFT
+        if phase == FINISH and _is_alone(request):
+            trace = partial(celerys, task_id, args, kwargs)
+            return self._finish_alone(trace, task_id, request)
+        return celerys(task_id, args, kwargs, request)
+
+    def _submit(
+        self, job_id: str, request: Mapping[str, Any], provider: str, parameters: Mapping[str, Any]
+    ) -> None:
+        number, shown = request[ATTEMPT], None
+        if number == 1 and not request.get("ignore_result"):
+            shown = flow.broker.started(job_id, request["hostname"])
+        with within(SUBMIT, job_id, request), _postponing(job_id, SUBMIT):
+            flow.submit(provider, job_id, number, parameters, shown)
+
+    def _finish_alone(self, trace: Callable[..., Any], job_id: str, request: Mapping[str, Any]) -> Any:
+        """`trace`: Celery's, for an end that is no success."""
+        began_at, ended = time.monotonic(), False
+        result: Mapping[str, Any] | None = None
+        try:
+            with _postponing(job_id, FINISH):
+                with within(FINISH, job_id, request):
+                    result = flow.finish(job_id, on_again=lambda: self._end_if_kept(job_id))
+                if result is not None:
+                    with within("end", job_id, request):
+                        ended = self._end(job_id, result, request)
+        except _Kept as kept:
+            result, ended = kept.result, True
+        except (JobFailed, JobCancelled) as error:
+            return trace({**request, RAISED: error})
+        if result is None or not ended:
+            return LEFT
+        shown = Shown(result)
+        return trace_ok_t(shown, None, time.monotonic() - began_at, repr(shown))
+
+    def _end(self, job_id: str, result: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
+        shown = None if request.get("ignore_result") else flow.broker.succeeded(job_id, result, request)
+        return flow.end(job_id, result, shown=shown)
+
+    def _end_if_kept(self, job_id: str) -> None:
+        result = self._kept(job_id)
+        if result is not None:
+            flow.end(job_id, result)
+            raise _Kept(result)
+
+    def _kept(self, job_id: str) -> Mapping[str, Any] | None:
+        """The result that Celery has; what the job is linked to was sent before."""
+        known = self.backend.get_task_meta(job_id, cache=False)
+        return known["result"] if known["status"] == states.SUCCESS else None
+
+    def finish(self) -> Shown:
+        """Within Celery's tracer. Raises: JobFailed; Ignore, where the task is not to be ended by this."""
+        job_id = self.request.id
+        with within(FINISH, job_id, self.request), _postponing(job_id, FINISH):
+            try:
+                result = self._outcome(job_id)
+            except JobCancelled as error:
+                self.backend.mark_as_revoked(job_id, str(error), request=self.request)
+                self.send_event("task-revoked", terminated=False, signum=None, expired=False)
+                flow.end(job_id, None)
+                raise Ignore("cancelled") from None
+            if result is not None:
+                return Shown(result)
+            self._leave_if_kept(job_id)
+        raise Ignore("finished elsewhere, or later")
+
+    def _outcome(self, job_id: str) -> dict[str, Any] | None:
+        if raised := self.request.get(RAISED):
+            raise raised
+        return flow.finish(job_id, on_again=lambda: self._leave_if_kept(job_id))
+
+    def _leave_if_kept(self, job_id: str) -> None:
+        """What came after a result that Celery has is made up for."""
+        result = self._kept(job_id)
+        if result is None:
+            return
+        if self.request.chord:
+            self.backend.on_chord_part_return(self.request, states.SUCCESS, result)
+        self.send_event("task-succeeded", result=repr(Shown(result)), runtime=0)
+        flow.end(job_id, result)
+        raise _Kept(result)
+
+    def after_return(
+        self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
+        if self.request.get(PHASE) != FINISH:
+            return
+        with within("end", task_id, self.request):
+            if status == states.SUCCESS:
+                flow.end(task_id, retval.result)
+            else:
+                flow.end(task_id, None, str(retval))
+
+
+def _is_alone(request: Mapping[str, Any]) -> bool:
+    """Whether nothing but its own result follows from the end of a task."""
+    if task_prerun.receivers or task_postrun.receivers or task_success.receivers:
+        return False
+    return not any(request.get(name) for name in LINKED)
+
+
+def within(name: str, job_id: str, request: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """Lines and spans in it are about this phase of the job."""
+    number = request.get(ATTEMPT)
+    attempt = {"attempt": attempt_id(job_id, number)} if number else {}
+    return built().parts.moment(name, request.get(TRACE), job=job_id, **attempt)
+
+
+@contextmanager
+def _postponing(job_id: str, phase: str) -> Iterator[None]:
+    """Within a phase of a recorded job only its own end may end the task; the due list sees to all else."""
+    try:
+        yield
+    except (Ignore, JobFailed, JobCancelled):
+        raise
+    except Exception as error:
+        unforeseen = not isinstance(error, StoreUnavailable)
+        warn("phase.postponed", job=job_id, phase=phase, exc_info=unforeseen)
