@@ -261,6 +261,11 @@ class Broker:
         )
 
 
+def is_hint(headers: Mapping[str, Any]) -> bool:
+    """Whether the due list, or the next tick, brings a message once more if it is lost."""
+    return headers.get(PHASE) in (SUBMIT, FINISH) or headers.get("task") in (TICK, POLL, NOTIFY)
+
+
 def waiting_in(connection: Any, queues: Iterable[str]) -> dict[str, int]:
     """Queue → messages in it that no worker has taken. Raises: whatever the broker's transport does."""
     return {queue: _waiting_in(connection, queue) for queue in queues}

@@ -7,22 +7,16 @@ taken by a worker that died is sent again by the due list. RabbitMQ keeps its ow
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from kombu.transport import redis, virtual
 
-from orchestrator.broker import FINISH, NOTIFY, PHASE, POLL, SUBMIT, TICK
+from orchestrator.broker import is_hint
 
 Channel: Any = redis.Channel
 Guarding: Any = redis.QoS
 Plain: Any = virtual.QoS
 restore: Any = virtual.Channel._restore
-
-
-def is_hint(headers: Mapping[str, Any]) -> bool:
-    """Whether the due list, or the next tick, brings a message once more if it is lost."""
-    return headers.get(PHASE) in (SUBMIT, FINISH) or headers.get("task") in (TICK, POLL, NOTIFY)
 
 
 class HintQoS(Guarding):  # type: ignore[misc]

@@ -28,7 +28,7 @@ from orchestrator.logs import dress, set_up
 from orchestrator.metrics.place import prepare_folder, remove_folder
 from orchestrator.settings import metrics_address
 from orchestrator.start import PATIENCE_SECONDS, started
-from workers import hints
+from workers import hints, popping
 
 # One line per task is ours to write; Celery's own would come three times for each job.
 QUIET_LOGGERS = ("celery.app.trace", "celery.worker.strategy", "celery.beat", "urllib3")
@@ -123,6 +123,7 @@ def flush(**_: Any) -> None:
 def take_back_soon(instance: Any, conf: Any, **_: Any) -> None:
     """Only for a worker of our queues alone: other people's tasks may not bear to be delivered twice."""
     hints.install()
+    popping.install()
     redis = speaks_redis(conf.broker_url)  # RabbitMQ gives back at once what a lost connection held
     if redis and set(instance.app.amqp.queues.consume_from) <= set(QUEUES):
         conf.broker_transport_options = {**conf.broker_transport_options, **TAKEN_BACK_SOON}
