@@ -20,7 +20,7 @@ import requests
 
 from orchestrator import Batch, Orchestrator
 from orchestrator.errors import ConfigurationError
-from orchestrator.local.stack import CELERY, Commands, Stack, StackOptions
+from orchestrator.local.stack import PYTHON, Commands, Stack, StackOptions
 from orchestrator.store import Store
 from orchestrator.store.server import FORMAT
 from tests import store_kit
@@ -34,6 +34,7 @@ pytestmark = pytest.mark.long
 PREVIOUS = "f37a44a"  # 0.1.0
 FRAMES = "useapi_frames"
 OPENED = "attempt.opened"
+CELERY = (*PYTHON, "celery", "-A", "workers")  # as both releases have it
 WORKER = (*CELERY, "worker", "--loglevel=INFO")
 # Of the release before, which does not say that it ticks, as a stack waits for.
 TICKER = ("sh", "-c", 'echo ticker.started; exec "$@"', "sh", *CELERY, "beat", "--pidfile=")
