@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from celery import Celery, Signature, current_app, states
-from celery.app.task import Context
 from celery.exceptions import TaskRevokedError
 from kombu.entity import Queue
 from kombu.exceptions import ChannelError, OperationalError
@@ -130,9 +130,9 @@ class Broker:
 
     def succeeded(self, job_id: str, result: Mapping[str, Any], request: Mapping[str, Any]) -> Shown:
         """What Celery says of a task that has succeeded. `request`: as its message has it."""
-        return self._shown(job_id, result, states.SUCCESS, Context(request))
+        return self._shown(job_id, result, states.SUCCESS, SimpleNamespace(**request))
 
-    def _shown(self, job_id: str, result: Any, state: str, request: Context | None = None) -> Shown:
+    def _shown(self, job_id: str, result: Any, state: str, request: Any = None) -> Shown:
         backend = self.app.backend
         meta = backend._get_result_meta(result, state, None, request)
         text = str(backend.encode({**meta, "task_id": job_id}))
