@@ -85,8 +85,19 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def taken_back(orchestrator):
+    """What a page tells the accounts, the batch autumn or the tenant acme, holds until its test is over."""
+    yield
+    for kind, name in (("account", "studio-1"), ("account", "studio-2"), ("provider", "useapi_frames")):
+        orchestrator.operations.resume(kind, name)
+    for kind, name in (("batch", "autumn"), ("tenant", "acme")):
+        orchestrator.operations.weigh(kind, name, 1)
+    orchestrator.operations.set_limits("studio-1", dict.fromkeys(("max_jobs", "max_spend"), None))
+
+
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda page: page.name)
-def test_python_of_a_page_runs_as_written(page, environment, folder):
+def test_python_of_a_page_runs_as_written(page, environment, folder, taken_back):
     names: dict[str, object] = {"__name__": "docs"}
     for block in blocks(page):
         if block.language == "python":
@@ -96,7 +107,7 @@ def test_python_of_a_page_runs_as_written(page, environment, folder):
 
 
 @pytest.fixture
-def scene(environment, orchestrator):
+def scene(environment, orchestrator, taken_back):
     """What the pages speak of: the batch autumn, one of whose jobs failed. Gives what stands for what."""
     prompts = ["a leaf", "a gate", "a red boat [moderated]"]
     orchestrator.enqueue_many(
@@ -105,12 +116,7 @@ def scene(environment, orchestrator):
     jobs = orchestrator.batch("autumn").jobs()
     eventually(lambda: orchestrator.batch("autumn").is_over)
     (heard,) = orchestrator.flow.store.journal.recent(1)
-    yield {"JOB": jobs[0].id, "FAILED": jobs[2].id, "BATCH": "autumn", "ID": heard.id}
-    for kind, name in (("account", "studio-1"), ("account", "studio-2"), ("provider", "useapi_frames")):
-        orchestrator.operations.resume(kind, name)
-    for kind, name in (("batch", "autumn"), ("tenant", "acme")):
-        orchestrator.operations.weigh(kind, name, 1)
-    orchestrator.operations.set_limits("studio-1", dict.fromkeys(("max_jobs", "max_spend"), None))
+    return {"JOB": jobs[0].id, "FAILED": jobs[2].id, "BATCH": "autumn", "ID": heard.id}
 
 
 @pytest.mark.parametrize("name", RUN)
