@@ -17,18 +17,20 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import gevent
 import pytest
 import requests
 
 from orchestrator.simulator.apis.useapi_frames import UseapiFrames
 from orchestrator.simulator.contender import AGAIN_SECONDS
 from orchestrator.simulator.control import Control
-from orchestrator.simulator.courier import Courier
-from orchestrator.simulator.engine import Engine
+from orchestrator.simulator.courier import Courier, Delivery
+from orchestrator.simulator.engine import LATE_PROGRESS, Engine
 from orchestrator.simulator.markers import Marker, read_markers
 from orchestrator.simulator.model import Order, Phase
 from orchestrator.simulator.options import Options, Seconds
 from orchestrator.simulator.pictures import draw_picture, picture_id
+from orchestrator.simulator.replies import HANG_SECONDS
 from orchestrator.simulator.timers import Timers
 from orchestrator.simulator.web import Request, Routes
 from tests.stack_kit import eventually
@@ -36,16 +38,22 @@ from tests.stack_kit import eventually
 EMAIL = "a@example.com"
 GENERATION = 0.1  # real seconds of one generation, with the options below
 USUAL = ("--scale", "0.02", "--seconds", "5", "--account", f"{EMAIL}=5")
+ANSWER_SECONDS = 30.0  # in which a request is answered, however busy the machine is
 
 SimFactory = Callable[..., "Sim"]
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 500  # a crowd of callbacks comes at once
+
+
 class Receiver:
-    """Takes callbacks on a free port; answers with the statuses in `answers`, then 200."""
+    """Takes callbacks on a free port. Refuses the first that tells of each status in `refused`, with 503."""
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
-        self.answers: list[int] = []
+        self.refused: set[str] = set()
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -54,21 +62,28 @@ class Receiver:
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
                 assert self.headers["Content-Type"] == "application/json"
-                receiver.bodies.append(json.loads(self.rfile.read(length)))
-                self.send_response(receiver.answers.pop(0) if receiver.answers else 200)
+                body = json.loads(self.rfile.read(length))
+                receiver.bodies.append(body)
+                refuses = body["status"] in receiver.refused
+                receiver.refused.discard(body["status"])
+                self.send_response(503 if refuses else 200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
             def log_message(self, *words: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/reply?token=t"
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
+    def of(self, reference: str) -> list[dict[str, Any]]:
+        """As they came: on several connections, where one may overtake another."""
+        return [body for body in list(self.bodies) if body["replyRef"] == reference]
+
     def statuses(self, reference: str) -> list[str]:
-        return [body["status"] for body in list(self.bodies) if body["replyRef"] == reference]
+        """Sorted."""
+        return sorted(body["status"] for body in self.of(reference))
 
 
 class Sim:
@@ -92,7 +107,7 @@ class Sim:
 
     def call(self, method: str, path: str, **more: Any) -> requests.Response:
         root = self.url if path.startswith(("/__", "/artifacts")) else f"{self.url}/v1/runwayml"
-        return self.session.request(method, root + path, timeout=10, **more)
+        return self.session.request(method, root + path, timeout=ANSWER_SECONDS, **more)
 
     def create(self, prompt: str, **more: Any) -> requests.Response:
         return self.call("POST", "/frames/create", json={"text_prompt": prompt, "email": EMAIL, **more})
@@ -116,12 +131,20 @@ class Sim:
     def control(self, **orders: Any) -> None:
         assert self.call("POST", "/__control__", json=orders).status_code == 200
 
+    def hold(self) -> None:
+        """What begins from now on goes on until it is told to end."""
+        self.control(seconds="500000")
+
+    def end_all(self) -> None:
+        """What runs ends; what begins from now on takes as long as usual."""
+        self.control(seconds="5", end_all=0)
+
     def stats(self) -> dict[str, Any]:
         return self.call("GET", "/__stats__").json()["apis"]["useapi_frames"]
 
     def stop(self) -> int:
         self.process.terminate()
-        code = self.process.wait(timeout=5)
+        code = self.process.wait(timeout=HANG_SECONDS / 2)
         assert self.process.stdout is not None
         self.process.stdout.close()
         self.session.close()
@@ -169,7 +192,7 @@ def sim(sim_factory: SimFactory) -> Sim:
     """The shared simulator, empty as after its start."""
     shared: Sim = sim_factory.usual  # type: ignore[attr-defined]
     assert shared.call("POST", "/__reset__").json() == {"ok": True}
-    shared.receiver.answers.clear()
+    shared.receiver.refused.clear()
     shared.receiver.bodies.clear()
     return shared
 
@@ -201,18 +224,19 @@ def test_form_data_is_read_like_json(sim: Sim) -> None:
 
 
 def test_task_goes_from_pending_through_running_to_succeeded(sim: Sim) -> None:
-    task = sim.accepted("a lake [slow]")
-    seen: list[str] = []
-    ratios: list[Any] = []
+    seen = [sim.accepted("a lake [forever]")]
 
-    def over() -> bool:
-        now = sim.task(task["taskId"])
-        seen.append(now["status"])
-        ratios.append(now["progressRatio"])
-        return now["status"] == "SUCCEEDED"
+    def comes_to(status: str, ratio: float) -> bool:
+        now = sim.task(seen[0]["taskId"])
+        seen.append(now)
+        return now["status"] == status and float(now["progressRatio"]) >= ratio
 
-    eventually(over)
-    assert [status for status, _ in itertools.groupby(seen)] == ["PENDING", "RUNNING", "SUCCEEDED"]
+    eventually(lambda: comes_to("RUNNING", 0.99))
+    sim.end_all()
+    eventually(lambda: comes_to("SUCCEEDED", 1.0))
+    statuses = [status for status, _ in itertools.groupby(task["status"] for task in seen)]
+    assert statuses == ["PENDING", "RUNNING", "SUCCEEDED"]
+    ratios = [task["progressRatio"] for task in seen]
     assert {type(ratio) for ratio in ratios} == {type(None), str, float}
     numbers = [float(ratio) for ratio in ratios if ratio is not None]
     assert numbers == sorted(numbers) and numbers[-1] == 1.0
@@ -224,7 +248,7 @@ def test_artifact_has_the_documented_shape_and_is_a_real_picture(sim: Sim) -> No
     assert artifact["taskId"] == task["taskId"]
     assert artifact["assetId"] == f"user:1-runwayml:{EMAIL}-asset:{artifact['id']}"
     assert artifact["url"].startswith(f"{sim.url}/artifacts/") and artifact["url"].endswith("/0.png")
-    file = sim.session.get(artifact["url"], timeout=5)
+    file = sim.session.get(artifact["url"], timeout=ANSWER_SECONDS)
     assert file.headers["Content-Type"] == "image/png"
     assert artifact["fileSize"] == str(len(file.content))
     width, height, _ = parse_png(file.content)
@@ -233,7 +257,8 @@ def test_artifact_has_the_documented_shape_and_is_a_real_picture(sim: Sim) -> No
 
 def test_four_pictures_are_four_different_ones(sim: Sim) -> None:
     task = sim.ended(sim.accepted("a lake", num_images=4))
-    files = [sim.session.get(artifact["url"], timeout=5).content for artifact in task["artifacts"]]
+    urls = [artifact["url"] for artifact in task["artifacts"]]
+    files = [sim.session.get(url, timeout=ANSWER_SECONDS).content for url in urls]
     assert len({parse_png(file)[2] for file in files}) == 4
 
 
@@ -304,23 +329,29 @@ def test_scheduler_lists_what_is_tracked_now(sim: Sim) -> None:
 
 
 def test_task_taken_from_the_scheduler_goes_on_without_a_callback(sim: Sim) -> None:
-    reference, task = sim.with_callback("a lake [slow]")
+    sim.hold()
+    reference, task = sim.with_callback("a lake")
     path = f"/scheduler/{task['taskId']}"
     assert sim.call("DELETE", path).json() == {"success": True, "code": 200}
     assert sim.call("DELETE", path).status_code == 404
     assert sim.call("GET", "/scheduler").json() == []
+    sim.end_all()
     assert sim.ended(task)["status"] == "SUCCEEDED"
-    time.sleep(0.05)
+    next_one, _ = sim.with_callback("a hill")
+    eventually(lambda: "SUCCEEDED" in sim.receiver.statuses(next_one))
     assert sim.receiver.statuses(reference) == []
 
 
 def test_deleted_task_frees_its_slot_and_never_calls_back(sim: Sim) -> None:
-    reference, task = sim.with_callback("a lake [slow]", maxJobs=1)
+    sim.hold()
+    reference, task = sim.with_callback("a lake", maxJobs=1)
     assert sim.create("a hill", maxJobs=1).status_code == 429
     assert sim.call("DELETE", f"/tasks/{task['taskId']}").json() == {"success": True, "code": 200}
     assert sim.call("GET", f"/tasks/{task['taskId']}").status_code == 404
     assert sim.call("DELETE", f"/tasks/{task['taskId']}").status_code == 404
-    sim.ended(sim.accepted("a hill", maxJobs=1))
+    next_one = sim.accepted("a hill", maxJobs=1)
+    sim.end_all()
+    sim.ended(next_one)
     assert sim.receiver.statuses(reference) == []
     assert sim.stats()["tasks"] == {"DELETED": 1, "SUCCEEDED": 1}
 
@@ -415,9 +446,9 @@ def test_runway_limit_answers_429_without_a_list_until_it_is_lifted(sim: Sim) ->
 
 
 def test_all_that_runs_is_ended_and_what_begins_then_takes_as_long_as_told(sim: Sim) -> None:
-    sim.control(seconds="500000")
+    sim.hold()
     waiting = [sim.accepted(f"a lake {number}") for number in range(3)]
-    sim.control(seconds="1", end_all=0)
+    sim.end_all()
     assert all(sim.ended(task)["status"] == "SUCCEEDED" for task in waiting)
     assert sim.ended(sim.accepted("a hill"))["status"] == "SUCCEEDED"
     assert sim.call("POST", "/__control__", json={"seconds": "soon"}).status_code == 400
@@ -441,18 +472,16 @@ def test_unknown_path_and_unknown_verb_are_answered_in_json(sim: Sim) -> None:
 
 def test_callbacks_tell_progress_and_then_the_end(sim: Sim) -> None:
     reference, task = sim.with_callback("a lake")
-    eventually(lambda: "SUCCEEDED" in sim.receiver.statuses(reference))
-    assert sim.receiver.statuses(reference) == ["RUNNING", "RUNNING", "SUCCEEDED"]
-    assert sim.receiver.bodies[-1] == sim.task(task["taskId"])
     eventually(lambda: sim.stats()["callbacks_sent"] == 3)
+    assert sim.receiver.statuses(reference) == ["RUNNING", "RUNNING", "SUCCEEDED"]
+    assert sim.task(task["taskId"]) in sim.receiver.of(reference)
 
 
 def test_callback_that_is_refused_is_tried_again(sim: Sim) -> None:
-    sim.receiver.answers[:] = [200, 200, 503]
+    sim.receiver.refused.add("SUCCEEDED")
     reference, _ = sim.with_callback("a lake")
-    eventually(lambda: len(sim.receiver.statuses(reference)) == 4)
-    assert sim.receiver.statuses(reference)[2:] == ["SUCCEEDED", "SUCCEEDED"]
     eventually(lambda: sim.stats()["callbacks_sent"] == 3)
+    assert sim.receiver.statuses(reference) == ["RUNNING", "RUNNING", "SUCCEEDED", "SUCCEEDED"]
     assert sim.stats()["callbacks_refused"] == 1
 
 
@@ -475,7 +504,7 @@ def test_moderated_prompt_fails_with_the_safety_reason(sim: Sim) -> None:
     assert ended["status"] == "FAILED" and ended["artifacts"] == []
     assert set(ended["error"]) == {"errorMessage", "reason", "message", "moderation_category", "tally_asimov"}
     assert ended["error"]["reason"] == "SAFETY.INPUT.TEXT" and ended["error"]["tally_asimov"] is True
-    eventually(lambda: sim.receiver.statuses(reference)[-1:] == ["FAILED"])
+    eventually(lambda: "FAILED" in sim.receiver.statuses(reference))
 
 
 def test_failed_prompt_fails_with_an_internal_reason(sim: Sim) -> None:
@@ -508,7 +537,10 @@ def test_moderation_may_also_refuse_the_order(sim: Sim) -> None:
 def test_slow_task_takes_ten_times_as_long(sim: Sim) -> None:
     started = time.monotonic()
     sim.ended(sim.accepted("a lake [slow]"))
-    assert 10 * GENERATION <= time.monotonic() - started < 15 * GENERATION
+    assert time.monotonic() - started >= 10 * GENERATION
+    engine, api = in_process(seconds=Seconds.parse("5"))
+    plain, slow = (engine.submit(Order(api, prompt)) for prompt in ("a lake", "a lake [slow]"))
+    assert slow.seconds == 10 * plain.seconds
 
 
 def test_lost_task_succeeds_in_silence(sim: Sim) -> None:
@@ -520,7 +552,8 @@ def test_lost_task_succeeds_in_silence(sim: Sim) -> None:
 
 def test_double_sends_the_final_callback_twice(sim: Sim) -> None:
     reference, _ = sim.with_callback("a lake [double]")
-    eventually(lambda: sim.receiver.statuses(reference)[2:] == ["SUCCEEDED", "SUCCEEDED"])
+    twice = ["RUNNING", "RUNNING", "SUCCEEDED", "SUCCEEDED"]
+    eventually(lambda: sim.receiver.statuses(reference) == twice)
 
 
 def test_early_callback_overtakes_the_create_reply(sim: Sim) -> None:
@@ -563,19 +596,19 @@ def test_empty_success_has_no_artifacts(sim: Sim) -> None:
 
 def test_weird_task_uses_words_that_nobody_knows(sim: Sim) -> None:
     reference, _ = sim.with_callback("a lake [weird]")
-    eventually(lambda: "SUCCEEDED" in sim.receiver.statuses(reference))
-    assert sim.receiver.statuses(reference) == ["SIMMERING", "SIMMERING", "SUCCEEDED"]
+    eventually(lambda: sim.receiver.statuses(reference) == ["SIMMERING", "SIMMERING", "SUCCEEDED"])
 
 
 def test_out_of_order_sends_progress_after_the_end(sim: Sim) -> None:
     reference, _ = sim.with_callback("a lake [out-of-order]")
     eventually(lambda: len(sim.receiver.statuses(reference)) == 4)
-    assert sim.receiver.statuses(reference)[2:] == ["SUCCEEDED", "RUNNING"]
+    told = [(body["status"], float(body["progressRatio"])) for body in sim.receiver.of(reference)]
+    assert told.index(("RUNNING", LATE_PROGRESS)) > told.index(("SUCCEEDED", 1.0))
 
 
 def test_no_picture_gives_a_url_that_is_not_found(sim: Sim) -> None:
     url = sim.ended(sim.accepted("a lake [no-picture]"))["artifacts"][0]["url"]
-    assert sim.session.get(url, timeout=5).status_code == 404
+    assert sim.session.get(url, timeout=ANSWER_SECONDS).status_code == 404
 
 
 def test_forever_never_ends_and_keeps_its_slot(sim: Sim) -> None:
@@ -608,9 +641,9 @@ def test_markers_combine_and_other_words_in_brackets_are_part_of_the_picture() -
 # determinism
 
 
-def in_process(seed: int) -> tuple[Engine, UseapiFrames]:
+def in_process(seed: int = 1, **options: Any) -> tuple[Engine, UseapiFrames]:
     timers = Timers()
-    engine = Engine(Options(seed=seed, scale=0.5), timers, Courier(timers))
+    engine = Engine(Options(seed=seed, scale=0.5, **options), timers, Courier(timers))
     api = UseapiFrames(engine)
     engine.add(api)
     return engine, api
@@ -627,6 +660,17 @@ def test_times_and_choices_follow_from_the_seed_and_not_from_the_order_of_arriva
     assert not outcomes[0] & outcomes[2]
 
 
+def test_progress_that_is_late_is_told_before_the_end() -> None:
+    engine, api = in_process(seconds=Seconds.parse("0.1"))
+    sent: list[Delivery] = []
+    engine.courier.send = sent.append  # type: ignore[method-assign]
+    engine.timers.start()
+    engine.submit(Order(api, "a lake", reply_url="http://x/"))
+    time.sleep(0.1)  # in which no greenlet has a turn; the generation takes 0.05 s
+    gevent.sleep(0.01)
+    assert [each.snapshot.phase for each in sent] == [Phase.RUNNING, Phase.RUNNING, Phase.SUCCEEDED]
+
+
 def test_two_simulators_of_one_seed_draw_the_same_pictures(sim: Sim, sim_factory: SimFactory) -> None:
     other = sim_factory(*USUAL, "--seed", "1")
     prompts = ["a lake", "a hill"]
@@ -636,7 +680,7 @@ def test_two_simulators_of_one_seed_draw_the_same_pictures(sim: Sim, sim_factory
         assert here[prompt]["options"] == there[prompt]["options"]
         assert here[prompt]["id"] != there[prompt]["id"]
         files = [
-            side.session.get(task[prompt]["artifacts"][0]["url"], timeout=5).content
+            side.session.get(task[prompt]["artifacts"][0]["url"], timeout=ANSWER_SECONDS).content
             for side, task in ((sim, here), (other, there))
         ]
         assert files[0] == files[1]
@@ -663,7 +707,7 @@ def test_stats_count_what_happened(sim: Sim) -> None:
     assert (stats["duplicates_by_reply_ref"], stats["duplicates_by_prompt"]) == (1, 1)
     assert stats["tasks"] == {"SUCCEEDED": 3}
     assert begun <= stats["first_submit_at"] < stats["last_end_at"] <= time.time()
-    assert 3 * GENERATION <= stats["busy_seconds"] < 6 * GENERATION
+    assert 3 * GENERATION <= stats["busy_seconds"] <= stats["last_end_at"] - stats["first_submit_at"]
     assert sim.call("GET", "/__stats__").json()["total"] == stats
 
 
@@ -697,13 +741,14 @@ def test_stats_tell_how_fast_a_freed_slot_of_a_full_account_is_filled(sim: Sim) 
     for _ in range(2):
         sim.ended(sim.accepted("a lake"))
     assert sim.stats()["refills"] == 0 and sim.stats()["refill_p50_ms"] is None
+    began, pause = time.monotonic(), GENERATION
     for _ in range(3):
-        task = sim.accepted("a lake", maxJobs=1)
-        time.sleep(2 * GENERATION)
-        assert sim.task(task["taskId"])["status"] == "SUCCEEDED"
+        sim.ended(sim.accepted("a lake", maxJobs=1))
+        time.sleep(pause)
+    most = time.monotonic() - began - 3 * GENERATION
     stats = sim.stats()
     assert stats["refills"] == 2
-    assert 0 < stats["refill_p50_ms"] <= stats["refill_p95_ms"] < 2000 * GENERATION
+    assert 1000 * pause <= stats["refill_p50_ms"] <= stats["refill_p95_ms"] <= 1000 * most
 
 
 def test_tasks_are_all_that_was_accepted_of_us(sim: Sim) -> None:
@@ -736,13 +781,14 @@ def test_stats_tell_what_was_staged_with_callbacks(sim: Sim) -> None:
 
 
 def test_reset_forgets_everything(sim: Sim) -> None:
-    reference, task = sim.with_callback("a lake [slow] [failed:1]")
+    sim.hold()
+    reference, task = sim.with_callback("a lake [failed:1]")
     sim.accepted("a lake", email="b@example.com")
     sim.control(fail={"status": 503, "count": 3}, runway_limit={"email": EMAIL, "tasks": 0})
     sim.call("POST", "/__reset__")
     assert sim.stats()["posts"] == 0 and list(sim.call("GET", "/accounts").json()) == [EMAIL]
     assert sim.call("GET", f"/tasks/{task['taskId']}").status_code == 404
-    assert sim.ended(sim.accepted("a lake [slow] [failed:1]"))["status"] == "FAILED"
+    assert sim.ended(sim.accepted("a lake [failed:1]"))["status"] == "FAILED"
     assert sim.receiver.statuses(reference) == []
 
 
@@ -765,13 +811,15 @@ def test_next_polls_can_be_told_to_fail(sim: Sim) -> None:
 
 
 def test_foreign_tasks_take_slots_but_are_nobodys(sim: Sim) -> None:
-    sim.control(foreign={"email": EMAIL, "count": 5, "seconds": 10})
+    sim.control(foreign={"email": EMAIL, "count": 5, "seconds": 5000})
     refused = sim.create("a lake")
     assert refused.status_code == 429 and len(refused.json()["runningTasks"][EMAIL]) == 5
     assert sim.call("GET", "/scheduler").json() == []
     listed = sim.call("GET", "/tasks/", params={"offset": 0, "limit": 10}).json()["tasks"]
     assert [task["replyRef"] for task in listed] == [None] * 5
-    eventually(lambda: sim.create("a lake").status_code == 200)
+    sim.call("POST", "/__reset__")
+    sim.control(foreign={"email": EMAIL, "count": 5, "seconds": 5})
+    eventually(lambda: sim.create("a lake [forever]").status_code == 200)
     assert sim.stats()["accepted"] == 1 and sim.stats()["tasks"] == {"RUNNING": 1}
     listed = sim.call("GET", "/tasks/", params={"offset": 0, "limit": 10}).json()["tasks"]
     over = [task for task in listed if task["status"] == "SUCCEEDED"]
@@ -780,11 +828,16 @@ def test_foreign_tasks_take_slots_but_are_nobodys(sim: Sim) -> None:
 
 def test_contender_takes_what_is_free_and_never_more(sim: Sim) -> None:
     ours = sim.accepted("a lake [forever]", replyRef="ours")
-    sim.control(contender={"email": EMAIL, "tasks": 9, "seconds": 5})
+    sim.control(contender={"email": EMAIL, "tasks": 9, "seconds": 5000})
     refused = sim.create("a hill")
     running = refused.json()["runningTasks"][EMAIL]
     assert refused.status_code == 429 and len(running) == 5
     assert [task["taskId"] for task in running if "replyRef" in task] == [ours["taskId"]]
+
+
+def test_contender_goes_on_with_others_of_its_own(sim: Sim) -> None:
+    sim.accepted("a lake [forever]")
+    sim.control(contender={"email": EMAIL, "tasks": 9, "seconds": 5})
     eventually(lambda: sim.stats()["ended_by_account"].get(EMAIL, 0) >= 8)
     stats = sim.stats()
     assert (stats["accepted"], stats["tasks"], stats["busy_seconds"]) == (1, {"RUNNING": 1}, 0)
@@ -812,8 +865,8 @@ def test_contender_holds_what_it_was_told_last_until_it_is_told_to_stop(sim: Sim
         limit = sim.create("a lake", maxJobs=1)  # refused, so that it takes no slot
         return len(limit.json()["runningTasks"][EMAIL]) if limit.status_code == 429 else 0
 
-    sim.control(contender={"email": EMAIL, "tasks": 1, "seconds": 500})
-    sim.control(contender={"email": EMAIL, "tasks": 3, "seconds": 500})
+    sim.control(contender={"email": EMAIL, "tasks": 1, "seconds": 5000})
+    sim.control(contender={"email": EMAIL, "tasks": 3, "seconds": 5000})
     eventually(lambda: others() == 3)
     time.sleep(3 * AGAIN_SECONDS)
     assert others() == 3
@@ -821,11 +874,14 @@ def test_contender_holds_what_it_was_told_last_until_it_is_told_to_stop(sim: Sim
     time.sleep(2 * AGAIN_SECONDS)
     assert sim.create("a lake", maxJobs=1).status_code == 200
 
-    sim.control(contender={"email": "b@example.com", "tasks": 2, "seconds": 1})
-    sim.control(contender={"email": "b@example.com", "tasks": 0})
-    eventually(lambda: sim.stats()["ended_by_account"].get("b@example.com") == 2)
-    time.sleep(2 * AGAIN_SECONDS)
-    assert sim.stats()["ended_by_account"]["b@example.com"] == 2
+    email = "b@example.com"
+    sim.control(contender={"email": email, "tasks": 2, "seconds": 1})
+    eventually(lambda: sim.stats()["ended_by_account"].get(email, 0) >= 2)
+    sim.control(contender={"email": email, "tasks": 0})
+    eventually(lambda: sim.create("[forever]", email=email, maxJobs=1).status_code == 200)
+    over = sim.stats()["ended_by_account"][email]
+    time.sleep(3 * AGAIN_SECONDS)
+    assert sim.stats()["ended_by_account"][email] == over
 
 
 def test_contender_is_one_client_of_each_api(sim: Sim) -> None:
@@ -864,7 +920,7 @@ def test_crowd_of_tasks_ends_with_one_callback_each(sim_factory: SimFactory) -> 
     eventually(lambda: sim.stats()["callbacks_sent"] == 200)
 
 
-def test_terminated_simulator_stops_at_once_even_while_a_reply_hangs() -> None:
+def test_terminated_simulator_stops_even_while_a_reply_hangs() -> None:
     sim = Sim(*USUAL)
     address = sim.url.removeprefix("http://").split(":")
     body = json.dumps({"text_prompt": "a lake [timeout]"})
@@ -874,15 +930,13 @@ def test_terminated_simulator_stops_at_once_even_while_a_reply_hangs() -> None:
             f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
         )
         eventually(lambda: sim.stats()["accepted"] == 1)
-        started = time.monotonic()
         assert sim.stop() == 0
-        assert time.monotonic() - started < 1.5
 
 
 @pytest.mark.parametrize("wrong", [("--account", "a@b"), ("--seconds", "soon"), ("--scale", "0")])
 def test_unreadable_option_is_refused_at_the_start(wrong: tuple[str, str]) -> None:
     command = [sys.executable, "-m", "orchestrator.simulator", "--port", "0", *wrong]
-    assert subprocess.run(command, capture_output=True, timeout=10).returncode == 2
+    assert subprocess.run(command, capture_output=True, timeout=ANSWER_SECONDS).returncode == 2
 
 
 def test_span_of_seconds_can_be_fixed_uniform_or_lognormal() -> None:

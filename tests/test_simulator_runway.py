@@ -14,7 +14,8 @@ from runwayml.lib import polling
 
 from orchestrator.models import Account, Secret
 from orchestrator.providers import registry
-from tests.test_simulator import Sim, eventually
+from tests.stack_kit import PATIENCE
+from tests.test_simulator import ANSWER_SECONDS, Sim, eventually
 
 VERSION = {"X-Runway-Version": "2024-11-06"}
 GENERATION = 0.1  # real seconds
@@ -29,7 +30,7 @@ class RunwaySim(Sim):
     def call(self, method: str, path: str, token: str = "key-1", **more: Any) -> requests.Response:
         root = self.url if path.startswith("/__") else f"{self.url}/v1"
         headers = {"Authorization": f"Bearer {token}", **VERSION, **more.pop("headers", {})}
-        return self.session.request(method, root + path, timeout=10, headers=headers, **more)
+        return self.session.request(method, root + path, timeout=ANSWER_SECONDS, headers=headers, **more)
 
     def create(self, prompt: str, token: str = "key-1", **more: Any) -> requests.Response:
         return self.call("POST", "/text_to_image", token, json={**BODY, "promptText": prompt, **more})
@@ -50,7 +51,7 @@ class RunwaySim(Sim):
         return self.call("GET", "/__stats__").json()["apis"]["runway"]
 
     def picture(self, url: str) -> int:
-        return self.session.get(url, timeout=5).status_code
+        return self.session.get(url, timeout=ANSWER_SECONDS).status_code
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,7 @@ def client(sim: RunwaySim, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunwayML
 
 
 def test_the_official_sdk_creates_retrieves_and_waits(sim: RunwaySim, client: RunwayML) -> None:
+    sim.hold()
     created = client.text_to_image.create(
         model="gen4_image", prompt_text="a lake", ratio="1920:1080", seed=7,
         content_moderation={"public_figure_threshold": "low"},
@@ -86,21 +88,22 @@ def test_the_official_sdk_creates_retrieves_and_waits(sim: RunwaySim, client: Ru
     )  # fmt: skip
     assert created.estimated_cost.credits == 5
     task = client.tasks.retrieve(created.id)
-    assert task.id == created.id and task.status in ("PENDING", "RUNNING")
-    done = created.wait_for_task_output(timeout=8)
+    assert task.id == created.id and task.status == "PENDING"
+    sim.end_all()
+    done = created.wait_for_task_output(timeout=PATIENCE)
     assert done.status == "SUCCEEDED" and done.cost.credits == 5
     (url,) = done.output
-    file = sim.session.get(url, timeout=5)
+    file = sim.session.get(url, timeout=ANSWER_SECONDS)
     assert file.headers["Content-Type"] == "image/png"
 
 
 def test_the_official_sdk_reads_every_status(sim: RunwaySim, client: RunwayML) -> None:
-    first, *_, last = [sim.accepted(f"a lake {n} [slow]") for n in range(3)]
-    throttled, pending = client.tasks.retrieve(last), client.tasks.retrieve(first)
-    assert (throttled.status, pending.status) == ("THROTTLED", "PENDING")
-    eventually(lambda: client.tasks.retrieve(first).status == "RUNNING")
-    running = client.tasks.retrieve(first)
-    assert running.status == "RUNNING" and 0 < running.progress < 1
+    begun = sim.accepted("a lake [forever]")
+    eventually(lambda: client.tasks.retrieve(begun).status == "RUNNING")
+    assert 0 < client.tasks.retrieve(begun).progress < 1
+    sim.hold()
+    statuses = [client.tasks.retrieve(sim.accepted(f"a hill {n}")).status for n in range(2)]
+    assert statuses == ["PENDING", "THROTTLED"]
 
 
 def test_the_official_sdk_reads_a_failure(client: RunwayML) -> None:
@@ -108,7 +111,7 @@ def test_the_official_sdk_reads_a_failure(client: RunwayML) -> None:
         model="gen4_image", prompt_text="a lake [moderated]", ratio="1280:720"
     )
     with pytest.raises(polling.TaskFailedError) as failed:
-        created.wait_for_task_output(timeout=8)
+        created.wait_for_task_output(timeout=PATIENCE)
     assert failed.value.task_details.failure_code == "SAFETY.INPUT.TEXT"
 
 
@@ -193,7 +196,7 @@ def test_our_providers_requests_are_understood_for_every_model(sim: RunwaySim) -
     for model in ("gen4_image", "gemini_image3_pro", "gpt_image_2", "seedream5_pro", "seedream5_lite"):
         request = runway.submit_request({"promptText": "a", "model": model}, account, "ref", None)
         answer = requests.request(
-            request.method, request.url, headers=request.headers, json=request.json, timeout=5
+            request.method, request.url, headers=request.headers, json=request.json, timeout=ANSWER_SECONDS
         )
         assert answer.status_code == 200, answer.text
 
@@ -209,18 +212,23 @@ def test_every_output_of_a_task_is_a_picture_even_of_a_thin_strip(sim: RunwaySim
 
 
 def test_a_task_goes_from_pending_through_running_to_succeeded(sim: RunwaySim) -> None:
-    task_id = sim.accepted("a lake [slow]")
+    task_id = sim.accepted("a lake [forever]")
     seen: list[dict[str, Any]] = []
 
-    def over() -> bool:
+    def comes_to(status: str, progress: float = 0.0) -> bool:
         seen.append(sim.task(task_id))
-        return seen[-1]["status"] == "SUCCEEDED"
+        return seen[-1]["status"] == status and seen[-1].get("progress", 1.0) >= progress
 
-    eventually(over)
+    eventually(lambda: comes_to("RUNNING", 0.5))
+    sim.end_all()
+    eventually(lambda: comes_to("SUCCEEDED"))
     words = [word for word, _ in itertools.groupby(task["status"] for task in seen)]
-    assert words == ["PENDING", "RUNNING", "SUCCEEDED"]
+    assert words[-2:] == ["RUNNING", "SUCCEEDED"] and words[:-2] in ([], ["PENDING"])  # which is short
     progress = [task["progress"] for task in seen if task["status"] == "RUNNING"]
     assert progress == sorted(progress) and all(0 < share < 1 for share in progress)
+    sim.hold()
+    seen.append(sim.task(sim.accepted("a hill")))
+    assert seen[-1]["status"] == "PENDING"
     for task in seen:
         usual = {"id", "createdAt", "status"}
         own = {"PENDING": {"estimatedCost"}, "RUNNING": {"estimatedCost", "progress"}}
@@ -257,7 +265,7 @@ def test_other_markers_do_here_what_they_do_everywhere(sim: RunwaySim) -> None:
     assert sim.over(sim.accepted("a [empty]"))["output"] == []
     (missing,) = sim.over(sim.accepted("a [no-picture]"))["output"]
     assert sim.picture(missing) == 404
-    weird = sim.accepted("a [weird] [slow]")
+    weird = sim.accepted("a [weird] [forever]")
     eventually(lambda: sim.status(weird) == "SIMMERING")
     with pytest.raises(requests.ConnectionError):
         sim.create("a [reset]")
@@ -282,32 +290,32 @@ def test_polls_can_be_told_to_fail(sim: RunwaySim) -> None:
 
 
 def test_overflow_is_accepted_and_throttled_until_a_running_task_ends(sim: RunwaySim) -> None:
+    sim.hold()
     tasks = [sim.accepted(f"a lake {n}") for n in range(5)]
-    assert [sim.status(task) for task in tasks[2:]] == ["THROTTLED"] * 3
-    ends: list[str] = []
-
-    def over() -> bool:
-        ends.extend(each for each in tasks if each not in ends and sim.status(each) == "SUCCEEDED")
-        return len(ends) == 5
-
-    eventually(over)
-    assert [tasks.index(each) // 2 for each in ends] == [0, 0, 1, 1, 2]  # in the order they came
+    for over in (0, 2, 4, 5):  # in the order they came, two at once
+        words = ["SUCCEEDED"] * over + ["PENDING"] * 2 + ["THROTTLED"] * 5
+        eventually(lambda wanted=words[:5]: [sim.status(task) for task in tasks] == wanted)
+        time.sleep(GENERATION)
+        sim.end_all()
     stats = sim.stats()
     assert (stats["accepted"], stats["throttled"], stats["max_concurrent"]) == (5, 3, {"key-1": 2})
-    assert 5 * GENERATION * 0.9 <= stats["busy_seconds"] <= 5 * GENERATION * 1.6  # waiting is not being busy
+    both = stats["last_end_at"] - stats["first_submit_at"]
+    assert 5 * GENERATION <= stats["busy_seconds"] <= 2 * both  # waiting is not being busy
     assert stats["tasks"] == {"SUCCEEDED": 5}
 
 
 def test_a_throttled_task_can_be_cancelled_and_costs_no_time(sim: RunwaySim) -> None:
-    running = [sim.accepted(f"a lake {n} [forever]") for n in range(2)]
+    sim.hold()
+    running = [sim.accepted(f"a lake {n}") for n in range(2)]
     waiting, next_one = sim.accepted("a hill"), sim.accepted("a wood")
     assert sim.call("DELETE", f"/tasks/{waiting}").status_code == 204
     assert sim.stats()["busy_seconds"] == 0
     assert sim.status(next_one) == "THROTTLED"
     assert sim.call("DELETE", f"/tasks/{running[0]}").status_code == 204
     assert sim.status(next_one) == "PENDING"
+    assert sim.stats()["tasks"] == {"DELETED": 2, "RUNNING": 2}
+    sim.end_all()
     assert sim.over(next_one)["status"] == "SUCCEEDED"
-    assert sim.stats()["tasks"] == {"DELETED": 2, "SUCCEEDED": 1, "RUNNING": 1}
 
 
 def test_accounts_do_not_wait_for_each_other(sim: RunwaySim) -> None:
@@ -319,14 +327,16 @@ def test_accounts_do_not_wait_for_each_other(sim: RunwaySim) -> None:
 
 def test_overflow_can_be_refused_instead(sim: RunwaySim) -> None:
     sim.control(runway_overflow="refuse")
+    sim.hold()
     for n in range(2):
         sim.accepted(f"a lake {n}")
     answer = sim.create("a hill")
     assert (answer.status_code, answer.json()) == (429, {"message": "Too Many Requests"})
+    sim.end_all()
     eventually(lambda: sim.create("a hill").ok)
     sim.control(runway_overflow="queue")
     for n in range(3):
-        sim.accepted(f"a wood {n}")
+        sim.accepted(f"a wood {n} [forever]")
     assert sim.stats()["throttled"] >= 1
 
 
@@ -366,7 +376,7 @@ def test_outputs_expire_on_order_and_a_new_question_gives_fresh_ones(sim: Runway
 
 def test_expire_marker_makes_the_first_answers_urls_stale(sim: RunwaySim) -> None:
     task_id = sim.accepted("a lake [expire]")
-    time.sleep(3 * GENERATION)
+    eventually(lambda: sim.stats()["tasks"] == {"SUCCEEDED": 1})  # told without a poll
     first, second = sim.task(task_id)["output"], sim.task(task_id)["output"]
     assert (sim.picture(first[0]), sim.picture(second[0])) == (403, 200)
 

@@ -222,14 +222,18 @@ class Engine:
         progress = task.order.api.progress_callbacks(self.options.progress)
         if progress and self._calls_back(task):
             gap = task.seconds / (progress + 1)
-            self.timers.after(gap, partial(self._report_progress, task, gap, progress))
+            self._plan_progress(task, time.monotonic() + gap, gap, progress)
 
-    def _report_progress(self, task: Task, gap: float, left: int) -> None:
+    def _plan_progress(self, task: Task, moment: float, gap: float, left: int) -> None:
+        """Moments are counted from the start: on a busy machine progress is late, but not left out."""
+        self.timers.at(moment, partial(self._report_progress, task, moment, gap, left))
+
+    def _report_progress(self, task: Task, moment: float, gap: float, left: int) -> None:
         if task.ended_at is not None or not task.tracked:
             return
         self.courier.send(Delivery(task.now()))
         if left > 1:
-            self.timers.after(gap, partial(self._report_progress, task, gap, left - 1))
+            self._plan_progress(task, moment + gap, gap, left - 1)
 
     def _calls_back(self, task: Task) -> bool:
         return bool(task.order.reply_url) and task.tracked and Marker.LOST not in task.markers

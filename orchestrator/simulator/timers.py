@@ -29,7 +29,11 @@ class Timers:
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
         """Run `action` in so many real seconds."""
-        entry = (time.monotonic() + seconds, next(self._order), action)
+        self.at(time.monotonic() + seconds, action)
+
+    def at(self, moment: float, action: Callable[[], None]) -> None:
+        """Run `action` at a monotonic moment; before all that is due later, where that has passed."""
+        entry = (moment, next(self._order), action)
         heapq.heappush(self._heap, entry)
         if self._heap[0] is entry:
             self._earlier.set()
