@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from orchestrator import retry
 from orchestrator.errors import CollectFailed, JobFailed, NotFound, StorageFailed
 from orchestrator.events import log
-from orchestrator.exchange import told_at
 from orchestrator.models import Artifact, Job, attempt_id
+from orchestrator.pictures import Pictures, told_at
 
 if TYPE_CHECKING:
     from orchestrator.exchange import Exchange
@@ -38,7 +38,7 @@ class Custody:
         """
         attempts = cache(lambda: self.store.attempts(job))
         try:
-            return self.exchange.collect(job, attempts)
+            return self._pictures.collect(job, attempts)
         except CollectFailed as error:
             self._later(job, error, attempts(), lease)
             return None
@@ -52,11 +52,15 @@ class Custody:
         if not job.artifact_urls:
             raise NotFound(f"job {job_id} is {job.state}, and no picture of it is known")
         attempts = self.store.attempts(job)
-        urls = self.exchange.fresh_urls(job, attempts)
+        urls = self._pictures.fresh_urls(job, attempts)
         now = self.clock()
-        dies_at = self.exchange.artifacts_die_at(job, urls, now)
+        dies_at = self._pictures.die_at(job, urls, now)
         self.store.collecting.renew(job_id, urls, dies_at, now)
         return urls
+
+    @property
+    def _pictures(self) -> Pictures:
+        return Pictures(self.exchange)
 
     def _later(
         self, job: Job, error: CollectFailed, attempts: Sequence[Mapping[str, str]], lease: Lease
@@ -65,7 +69,7 @@ class Custody:
         now, urls = self.clock(), error.fresh_urls
         if urls or not job.artifacts_die_at:
             known_since = now if urls else told_at(job, attempts)
-            dies_at = self.exchange.artifacts_die_at(job, urls or job.artifact_urls, known_since)
+            dies_at = self._pictures.die_at(job, urls or job.artifact_urls, known_since)
         else:
             dies_at = job.artifacts_die_at
         seconds = retry.collect_again_seconds(error, job.collect_failures, dies_at - now, self.dice())

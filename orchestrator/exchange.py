@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,7 +17,6 @@ from orchestrator.errors import (
     AccountFull,
     BadReference,
     Broken,
-    CollectFailed,
     Malformed,
     OrchestratorError,
     ProviderError,
@@ -28,9 +27,7 @@ from orchestrator.errors import (
 from orchestrator.events import log, warn
 from orchestrator.models import (
     Account,
-    Artifact,
     Callback,
-    Job,
     Outcome,
     Pending,
     Reply,
@@ -44,14 +41,11 @@ from orchestrator.naming import Naming
 from orchestrator.observer import NOBODY, Observer
 from orchestrator.provider import Provider
 from orchestrator.retry import retry_after_seconds
-from orchestrator.sidecar import sidecar, written
 from orchestrator.signatures import Reference, read_reference, sign_reference
 
 if TYPE_CHECKING:
     from orchestrator.artifacts import Artifacts
     from orchestrator.upstream import Upstream
-
-GONE = (401, 403, 404, 410)  # what an artifact URL that has expired is answered with
 
 WORD_CHARACTERS = 40
 
@@ -76,12 +70,15 @@ class Exchange:
         except KeyError:
             raise Broken(f"no account {name!r} of {provider} in the accounts file of this process") from None
 
+    def provider_of(self, account: Account) -> Provider:
+        return self.providers[account.provider].of(account)
+
     def expects_callback(self, account: Account) -> bool:
-        return self.public_url is not None and self._provider(account).calls_back
+        return self.public_url is not None and self.provider_of(account).calls_back
 
     def may_repeat(self, account: Account) -> bool:
         """Whether a submit without an answer is simply made again."""
-        return self._provider(account).repeatable_submit
+        return self.provider_of(account).repeatable_submit
 
     def timing(self, provider: str, parameters: Mapping[str, Any]) -> str:
         """Whose durations a job is measured by: `<provider>/<model>`."""
@@ -111,7 +108,7 @@ class Exchange:
             ) from None
 
     def _submit(self, account: Account, attempt: str, parameters: Mapping[str, Any]) -> Submission:
-        provider = self._provider(account)
+        provider = self.provider_of(account)
         reference = self._reference(account, attempt)
         callback_url = None
         if self.expects_callback(account):
@@ -129,7 +126,7 @@ class Exchange:
 
     def ask(self, account: Account, upstream_id: str) -> Outcome:
         """How a generation is doing. Trouble in asking is `Pending`: it says nothing of the generation."""
-        provider = self._provider(account)
+        provider = self.provider_of(account)
         request = provider.poll_request(upstream_id, account)
         if request is None:
             return Pending()
@@ -142,15 +139,15 @@ class Exchange:
             told = getattr(error, "http_status", None) or error  # its words may repeat the prompt
             warn("poll.unanswered", account=account.name, upstream_id=upstream_id, error=told)
             return Pending(heard=False)
-        warn_of_unknown_word(provider, outcome)
+        _warn_of_unknown_word(provider, outcome)
         return outcome
 
     def can_search(self, account: Account) -> bool:
-        return bool(self._provider(account).search_requests(account))
+        return bool(self.provider_of(account).search_requests(account))
 
     def search(self, account: Account, attempt: str) -> tuple[bool, str | None]:
         """Whether the provider could say if it took an attempt, and the upstream id if it did."""
-        provider = self._provider(account)
+        provider = self.provider_of(account)
         requests = provider.search_requests(account)
         answered = bool(requests)
         for request in requests:
@@ -177,7 +174,7 @@ class Exchange:
 
         Raises: ProviderError, Malformed.
         """
-        provider, page = self._provider(account), 0
+        provider, page = self.provider_of(account), 0
         while request := provider.history_request(account, page):
             reply = self._send("search", account, request)
             if reply.status >= 400:
@@ -197,7 +194,7 @@ class Exchange:
 
         It may refuse; that is only logged.
         """
-        provider = self._provider(account)
+        provider = self.provider_of(account)
         request = provider.cancel_request(upstream_id, account)
         if request is None:
             return True
@@ -245,75 +242,8 @@ class Exchange:
             raise Malformed("the body is not JSON") from error
         if text and report.reference is not None and report.reference != text:
             raise BadReference("the body tells of another attempt")
-        warn_of_unknown_word(provider, report.outcome)
+        _warn_of_unknown_word(provider, report.outcome)
         return report
-
-    def collect(self, job: Job, attempts: Callable[[], Sequence[Mapping[str, str]]]) -> list[Artifact]:
-        """Fetch and keep a job's pictures. Generates nothing; safe to call twice.
-
-        `attempts` gives the records of the job's attempts. Where a URL has expired, the provider is asked for
-        fresh ones, once.
-        Raises: CollectFailed.
-        """
-        if self.artifacts is None:
-            return [Artifact(url) for url in job.artifact_urls]
-        account = self.accounts.get((job.provider, job.account))
-        if account is None:
-            raise CollectFailed(f"no account {job.account!r} in the accounts file of this process")
-        try:
-            return self._keep(self.artifacts, job, account, attempts)
-        except CollectFailed as failed:
-            fresh_urls = self._fresh_urls(account, attempts()) if failed.http_status in GONE else ()
-            if not fresh_urls or fresh_urls == job.artifact_urls:
-                raise
-        log("artifacts.refreshed", job=job.id, account=account.name)
-        try:
-            return self._keep(self.artifacts, replace(job, artifact_urls=fresh_urls), account, attempts)
-        except CollectFailed as failed:
-            failed.fresh_urls = fresh_urls
-            raise
-
-    def _keep(
-        self,
-        artifacts: Artifacts,
-        job: Job,
-        account: Account,
-        attempts: Callable[[], Sequence[Mapping[str, str]]],
-    ) -> list[Artifact]:
-        kept = []
-        provider = self._provider(account)
-        for place, url in enumerate(job.artifact_urls, 1):
-            name = self.naming.name(job, place)
-            with self.upstream.download(url, provider.artifact_hosts, account.base_url) as chunks:
-                kept.append(artifacts.put(name, url, chunks))
-            about = sidecar(job, provider, winner(attempts(), account.name), place, kept[-1])
-            artifacts.describe(name, written(about))
-        return kept
-
-    def fresh_urls(self, job: Job, attempts: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
-        """What the provider calls a job's pictures now. Generates nothing; safe to call twice.
-
-        Raises: Broken where its account is not known here; CollectFailed, with the cure.
-        """
-        account = self.account(job.provider, job.account)
-        if urls := self._fresh_urls(account, attempts):
-            return urls
-        raise CollectFailed(
-            f"{job.provider} gave no fresh URLs: it cannot be asked, has forgotten the generation, or "
-            "does not answer just now: try again later"
-        )
-
-    def _fresh_urls(self, account: Account, attempts: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
-        """What the provider says now of the generation that succeeded, which need not be the last."""
-        upstream_id = winner(attempts, account.name).get("upstream_id")
-        outcome = self.ask(account, upstream_id) if upstream_id else Pending()
-        return outcome.artifact_urls if isinstance(outcome, Succeeded) else ()
-
-    def artifacts_die_at(self, job: Job, urls: Sequence[str], told_at: float) -> float:
-        """Until when pictures of a job can be fetched whose URLs were told then; unix seconds, at least."""
-        account = self.accounts.get((job.provider, job.account))
-        provider = self._provider(account) if account else self.providers[job.provider]
-        return min(provider.artifact_dies_at(url, told_at) for url in urls)
 
     def _send(self, call: str, account: Account, request: Request) -> Reply:
         began_at, status = time.perf_counter(), None
@@ -323,9 +253,6 @@ class Exchange:
             return reply
         finally:
             self.observer.called(account.provider, call, status, time.perf_counter() - began_at)
-
-    def _provider(self, account: Account) -> Provider:
-        return self.providers[account.provider].of(account)
 
     def _reference(self, account: Account, attempt: str) -> str:
         if not self.keys:
@@ -338,22 +265,6 @@ class Exchange:
             return read_reference(provider, reference, self.keys).attempt_id
         except BadReference:
             return "" if self.keys else reference
-
-
-def told_at(job: Job, attempts: Sequence[Mapping[str, str]]) -> float:
-    """When the URLs of a job's pictures were told; unix seconds."""
-    won = winner(attempts, job.account)
-    return float(won.get("told") or won.get("closed") or job.created_at)
-
-
-def winner(attempts: Sequence[Mapping[str, str]], account: str) -> Mapping[str, str]:
-    """The record of the attempt at this account that succeeded, with its `number`; empty: none did."""
-    won = [
-        {**each, "number": str(number)}
-        for number, each in enumerate(attempts, 1)
-        if each.get("verdict") == "succeeded" and each.get("account") == account
-    ]
-    return won[-1] if won else {}
 
 
 def _read_report(provider: Provider, body: Any) -> Report:
@@ -375,7 +286,7 @@ def _read_error(provider: Provider, reply: Reply) -> ProviderError:
     return error
 
 
-def warn_of_unknown_word(provider: Provider, outcome: Outcome) -> None:
+def _warn_of_unknown_word(provider: Provider, outcome: Outcome) -> None:
     if isinstance(outcome, Pending) and not outcome.known:
         word = masked(outcome.word, WORD_CHARACTERS)
         warn("status.unknown", provider=provider.name, word=repr(word))
