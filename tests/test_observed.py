@@ -71,15 +71,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str]) -> 
 
 @pytest.fixture(scope="module")
 def orchestrator(stack: Stack, environ: dict[str, str]) -> Iterator[Orchestrator]:
-    from orchestrator import tracing
+    from orchestrator.tracing import tracer
 
     with client_of(stack, environ) as made:
         yield made
-        provider = tracing._own_provider()
+        provider = tracer._own_provider()
         assert isinstance(provider, TracerProvider)
         provider.shutdown()
-        tracing._own_provider.cache_clear()
-        tracing._tracer_of.cache_clear()
+        tracer._own_provider.cache_clear()
+        tracer._tracer_of.cache_clear()
 
 
 @pytest.fixture(scope="module")
