@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PERSON, SPEND, FAILURES, CANCEL = "a person", "spend", "failures", "cancel"
+SPEND, FAILURES, CANCEL = "spend", "failures", "cancel"  # or "a person"
 STATES = {
     SPEND: "has reached its spend cap and is paused",
     FAILURES: "was stopped by its failures",

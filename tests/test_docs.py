@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from os import environ
 
 import pytest
@@ -104,6 +105,35 @@ def test_python_of_a_page_runs_as_written(page, environment, folder, taken_back)
             exec(compile("\n" * block.line + block.text, str(page), "exec", dont_inherit=True), names)
     if "orchestrator" in names:
         names["orchestrator"].close()
+
+
+def test_the_example_of_a_provider_passes_the_contract(tmp_path):
+    """Followed to the letter: its file, its row in SAMPLES, its row in the README."""
+    example = blocks(DOCS / "adding-a-provider.md")
+    file = next(block.text for block in example if block.language == "python")
+    sample, row = (block.text for block in example if block.language == "text")
+    readme, contract = README.read_text(encoding="utf-8"), REPOSITORY / "tests/test_contract.py"
+    head, table, rest = readme.partition("|---|---|---|\n")
+    asked = contract.read_text(encoding="utf-8").replace("SAMPLES = {\n", "SAMPLES = {\n" + sample)
+    found = (
+        f"import orchestrator.providers as known\nknown.__path__.append({str(tmp_path / 'providers')!r})\n"
+    )
+    for name, text in {
+        "providers/atelier.py": file,
+        "README.md": head + table + row + rest,
+        "tests/conftest.py": found,
+        "tests/test_contract.py": asked,
+        "tests/test_atelier.py": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    options = ("-q", "-k", "atelier", "-c", str(REPOSITORY / "pyproject.toml"), "-p", "no:cacheprovider")
+    told = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, str(tmp_path / "tests")],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stdout
+    assert " passed" in told.stdout
 
 
 @pytest.fixture
