@@ -14,7 +14,9 @@ CONSTANTS = "local A, B = 1,\n  2\n"
 INNER = "local function inner() return A end\n"
 OUTER = "local function outer()\n  local other = inner()\n  return other\nend\n"
 OTHER = "local function other() return 'outer' end\n"
-PIECES = pieces_of(f"-- outer and inner\n{CONSTANTS}-- inner\n{INNER}{OTHER}{OUTER}")
+SELDOM = "local function lapse(why)  -- seldom\n  outer(why)\nend\n"
+LAPSE = f"local function lapse(why)\n{CONSTANTS}{INNER}{OTHER}{OUTER}  outer(why)\nend\n"
+PIECES = pieces_of(f"-- outer and inner\n{CONSTANTS}-- inner\n{INNER}{OTHER}{OUTER}{SELDOM}")
 
 
 @pytest.mark.parametrize(
@@ -29,6 +31,12 @@ PIECES = pieces_of(f"-- outer and inner\n{CONSTANTS}-- inner\n{INNER}{OTHER}{OUT
 )
 def test_step_carries_what_it_calls_and_what_that_calls(step, carried):
     assert with_needed(PIECES, step) == carried + step
+
+
+def test_what_is_seldom_called_carries_what_it_needs_within_itself():
+    assert with_needed(PIECES, "lapse(1)") == LAPSE + "lapse(1)"
+    own, carried = SELDOM.replace("lapse", "own"), LAPSE.replace("lapse", "own")
+    assert with_needed(PIECES, f"{own}inner()") == CONSTANTS + INNER + carried + "inner()"
 
 
 def test_what_a_success_costs_grows_neither_with_the_backlog_nor_with_the_accounts(store, raw):

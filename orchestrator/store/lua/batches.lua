@@ -24,7 +24,7 @@ local function keep_if_empty(batch, now)
 end
 
 -- A batch that was over, or that had no job yet, goes on.
-local function go_on(batch)
+local function go_on(batch)  -- seldom
   redis.call('HDEL', batch_key(batch), 'over')
   keep_batch(batch)
 end
@@ -45,7 +45,7 @@ local function number_of(field) return tonumber(field or '0') end
 
 -- Failed and ended jobs of a batch since it was last let go on after it was stopped by its failures, and whether
 -- they are so many that it is stopped.
-local function failures_of(batch)
+local function failures_of(batch)  -- seldom
   local known = redis.call('HMGET', batch_key(batch), 'failed', 'succeeded', 'forgiven_failed', 'forgiven_ended',
     'max_failures', 'max_failure_share')
   local failed = number_of(known[1])
@@ -73,24 +73,30 @@ local function forgive_less(batch)
     'forgiven_ended', math.min(tonumber(known[2]), failed + number_of(known[4])))
 end
 
--- Gives who is told of each of its jobs: a URL and a Celery signature; false for nobody.
-local function end_batch_if_over(batch, now)
-  local known = redis.call('HMGET', batch_key(batch), 'total', 'succeeded', 'failed', 'cancelled', 'filling', 'over',
-    'paused', 'max_failures', 'max_failure_share', 'notify_url', 'on_each', 'on_complete')
-  local ended = number_of(known[2]) + number_of(known[3]) + number_of(known[4])
-  if ended < number_of(known[1]) or number_of(known[5]) > now then
-    if (known[8] or known[9]) and not known[7] and failures_of(batch) then pause_batch(batch, 'failures') end
-    return known[10], known[11]
-  end
-  local seconds = number_of(known[3]) > 0 and KEEP_DEAD or KEEP
+-- All jobs of a batch have ended, and nobody fills it. `url`, `signature`: who is told once it is over.
+local function end_batch(batch, now, has_failed, is_over, paused, url, signature)  -- seldom
+  local seconds = has_failed and KEEP_DEAD or KEEP
   redis.call('ZADD', DUE, now + seconds, 'batch:' .. batch)
-  if not known[6] then
+  if not is_over then
     redis.call('HSET', batch_key(batch), 'over', now)
-    if known[7] then resume_batch(batch) end
-    notice_batch(batch, now, {known[10], known[12]})
+    if paused then resume_batch(batch) end
+    notice_batch(batch, now, {url, signature})
   end
   keep_batch(batch, seconds)
-  return known[10], known[11]
+end
+
+-- Gives who is told of each of its jobs: a URL and a Celery signature; false for nobody.
+local function end_batch_if_over(batch, now)
+  local total, succeeded, failed, cancelled, filling, over, paused, max_failures, max_share, url, on_each, on_complete =
+    unpack(redis.call('HMGET', batch_key(batch), 'total', 'succeeded', 'failed', 'cancelled', 'filling', 'over',
+      'paused', 'max_failures', 'max_failure_share', 'notify_url', 'on_each', 'on_complete'))
+  local ended = number_of(succeeded) + number_of(failed) + number_of(cancelled)
+  if ended < number_of(total) or number_of(filling) > now then
+    if (max_failures or max_share) and not paused and failures_of(batch) then pause_batch(batch, 'failures') end
+  else
+    end_batch(batch, now, number_of(failed) > 0, over, paused, url, on_complete)
+  end
+  return url, on_each
 end
 
 -- Somebody fills a batch, or goes on filling it: until they end it, or are not heard of, it is not over.

@@ -1,6 +1,7 @@
 -- Shared by every step: it stands before each of the other files. One step is one script, so one moment.
 -- `now` (unix seconds) always comes from the caller; KEEP and KEEP_DEAD, for how long what has ended is kept, from
 -- the settings. Keys are described in orchestrator/store/__init__.py.
+-- What few calls of a step need stands in a function whose first line ends with `-- seldom`: see steps.py.
 local P = 'orc:'
 local DUE, COUNTS, STATS, DEAD, PAUSED, WEIGHTS, UNCERTAIN = P .. 'due', P .. 'counts', P .. 'stats', P .. 'dead',
   P .. 'paused', P .. 'weights', P .. 'uncertain'

@@ -22,10 +22,15 @@ local function keep_job(id, attempts, seconds)
   end
 end
 
+-- What ending a job goes by, of its record: the first of what this reads of it.
+local function job_of(id, ...)
+  return redis.call('HMGET', job_key(id), 'state', 'provider', 'batch', 'attempts', 'notify_url', ...)
+end
+
 -- Ends a job as `state`, and tells of it. `more`: what else is kept of it, as names and values; changed by this.
-local function end_job(id, now, state, more)
-  local was, provider, batch, attempts, notify_url = unpack(redis.call('HMGET', job_key(id), 'state', 'provider', 'batch',
-    'attempts', 'notify_url'))
+-- `job`: where the caller has read it.
+local function end_job(id, now, state, more, job)
+  local was, provider, batch, attempts, notify_url = unpack(job or job_of(id), 1, 5)
   local record, of_batch, on_each = more, false, false
   record[#record + 1] = 'state'; record[#record + 1] = state
   record[#record + 1] = 'ended'; record[#record + 1] = now
@@ -40,12 +45,12 @@ local function end_job(id, now, state, more)
     redis.call('HSET', batch_key(batch), 'ended', now)
     of_batch, on_each = end_batch_if_over(batch, now)
   end
-  notice_job(id, now, {notify_url, of_batch, on_each})
+  if notify_url or of_batch or on_each then notice_job(id, now, {notify_url, of_batch, on_each}) end
   keep_job(id, attempts, state == 'failed' and KEEP_DEAD or KEEP)
 end
 
 -- A job that had ended goes on.
-local function begin_again(id)
+local function begin_again(id)  -- seldom
   local job = redis.call('HMGET', job_key(id), 'batch', 'end_entry', 'attempts')
   keep_job(id, job[3])
   redis.call('HDEL', job_key(id), 'ended', 'end_entry')
@@ -57,11 +62,16 @@ local function begin_again(id)
   if job[2] then redis.call('XDEL', P .. 'ended-in:' .. job[1], job[2]) end
 end
 
--- The outcome is known: the job is finished as the task it is.
-local function to_finish(id, now, urls, provider, account)
-  local was, parameters, options, attempts, state, batch, ended, late, urls_die, failure, reason =
-    unpack(redis.call('HMGET', job_key(id), 'provider', 'parameters', 'options', 'attempts', 'state', 'batch', 'ended',
-      'late_urls', 'urls_die', 'error', 'reason'))
+-- What finishing a job goes by, of its record.
+local function outcome_of(id)
+  return redis.call('HMGET', job_key(id), 'state', 'batch', 'provider', 'parameters', 'options', 'attempts', 'ended',
+    'late_urls', 'urls_die', 'error', 'reason')
+end
+
+-- The outcome is known: the job is finished as the task it is. `job`: where the caller has read it.
+local function to_finish(id, now, urls, provider, account, job)
+  local state, batch, was, parameters, options, attempts, ended, late, urls_die, failure, reason =
+    unpack(job or outcome_of(id), 1, 11)
   if was ~= provider then parameters = turn_to(id, provider) end
   if ended then begin_again(id) end
   if late or urls_die then

@@ -49,7 +49,7 @@ end
 
 -- A lane begins level with those that are served now: it neither waits for them nor they for it. What its owner
 -- was served before, it has been served; the lanes of a tenant begin one after the other.
-local function begin_lane(lane)
+local function begin_lane(lane)  -- seldom
   local tenant, owner = tenant_of(lane), owner_of(lane)
   local weight = weight_of(owner)
   for _, pool in ipairs(pools_of(lane)) do
@@ -62,7 +62,7 @@ local function begin_lane(lane)
   end
 end
 
-local function end_lane(lane)
+local function end_lane(lane)  -- seldom
   local tenant = tenant_of(lane)
   for _, pool in ipairs(pools_of(lane)) do
     if redis.call('ZREM', index_key(pool), lane) == 1 and tenant then
@@ -96,13 +96,13 @@ local function leave_lane(id)
   return left == 1
 end
 
-local function pause_batch(batch, why)
+local function pause_batch(batch, why)  -- seldom
   redis.call('SADD', PAUSED, 'batch:' .. batch)
   redis.call('HSET', batch_key(batch), 'paused', why)
   for _, lane in ipairs(redis.call('SMEMBERS', P .. 'lanes-of:' .. batch)) do end_lane(lane) end
 end
 
-local function resume_batch(batch)
+local function resume_batch(batch)  -- seldom
   redis.call('SREM', PAUSED, 'batch:' .. batch)
   redis.call('HDEL', batch_key(batch), 'paused')
   for _, lane in ipairs(redis.call('SMEMBERS', P .. 'lanes-of:' .. batch)) do
@@ -132,12 +132,12 @@ local function next_in_line(provider, account)
   if served > level then
     level = served
     redis.call('SET', served_key(provider), tostring(level))
-    redis.call('ZREMRANGEBYSCORE', owed_key(pool), '-inf', level)
   end
   local id = redis.call('ZPOPMIN', lane_key(lane))[1]
   local cost = cost_of(pool, lane)
   if redis.call('EXISTS', lane_key(lane)) == 0 then
     end_lane(lane)
+    redis.call('ZREMRANGEBYSCORE', owed_key(pool), '-inf', level)
     redis.call('ZADD', owed_key(pool), served + cost, owner_of(lane))
   else
     redis.call('ZINCRBY', index_key(pool), cost, lane)

@@ -65,15 +65,14 @@ local function facts_of(names, values)
 end
 
 -- Tells of a job that has just ended. `targets`: whom; false for nobody.
-local function notice_job(id, now, targets)
-  if not (targets[1] or targets[2] or targets[3]) then return end
+local function notice_job(id, now, targets)  -- seldom
   local job = redis.call('HMGET', job_key(id), 'state', 'notices', unpack(TOLD_OF_JOB))
   local ids = add_notices('job.' .. job[1], id, now, targets, facts_of(TOLD_OF_JOB, {unpack(job, 3)}))
   redis.call('HSET', job_key(id), 'notices', (job[2] and job[2] .. ' ' or '') .. table.concat(ids, ' '))
 end
 
 -- Tells of a batch that is over. `targets`: whom; false for nobody.
-local function notice_batch(batch, now, targets)
+local function notice_batch(batch, now, targets)  -- seldom
   if not (targets[1] or targets[2]) then return end
   local counts = redis.call('HMGET', batch_key(batch), unpack(TOLD_OF_BATCH))
   add_notices('batch.completed', batch, now, targets, facts_of(TOLD_OF_BATCH, counts))

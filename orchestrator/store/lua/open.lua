@@ -8,20 +8,25 @@ local was, id, provider, account, failures, max_attempts, granted = unpack(redis
   'state', 'job', 'provider', 'account', 'failures', 'max_attempts', 'granted'))
 if was ~= 'granted' then return false end
 
-local function take_back(due_of)
+local function expire()  -- seldom
   close(attempt, 'expired', now)
-  redis.call('ZADD', DUE, now, due_of)
+  redis.call('ZADD', DUE, now, 'job:' .. id)
+  return false
+end
+
+-- Back to its lane, at its old place.
+local function take_back()  -- seldom
+  join_lane(id)
+  close(attempt, 'expired', now)
+  redis.call('ZADD', DUE, now, 'account:' .. provider .. '/' .. account)
   return false
 end
 
 local state, expires, parameters, even_if_moderated, batch, created = unpack(redis.call('HMGET', job_key(id), 'state',
   'expires', 'parameters', 'even_if_moderated', 'batch', 'created'))
-if is_past(expires, now) then return take_back('job:' .. id) end
-if not redis.call('ZSCORE', slots_key(provider, account), attempt) then
-  -- Its lease expired unopened, and the slot may be another's by now: back to its lane, at its old place.
-  join_lane(id)
-  return take_back('account:' .. provider .. '/' .. account)
-end
+if is_past(expires, now) then return expire() end
+-- Where its lease expired unopened, the slot may be another's by now.
+if not redis.call('ZSCORE', slots_key(provider, account), attempt) then return take_back() end
 
 local deadline_seconds, timeout_seconds, max_jobs, max_spend, price = unpack(limits_of(provider, account,
   'deadline_seconds', 'timeout_seconds', 'max_jobs', 'max_spend', 'price'))
@@ -36,12 +41,10 @@ if batch ~= '' then
   most, paused, started = unpack(redis.call('HMGET', batch_key(batch), 'max_spend', 'paused', 'started'))
 end
 if is_spent(provider, account, max_spend) or paused == 'failures' or paused == 'cancel' then
-  join_lane(id)
-  return take_back('account:' .. provider .. '/' .. account)
+  return take_back()
 elseif is_batch_spent(most, batch, price) then
   pause_batch(batch, 'spend')
-  join_lane(id)
-  return take_back('account:' .. provider .. '/' .. account)
+  return take_back()
 end
 local deadline = now + tonumber(deadline_seconds)
 redis.call('HSET', attempt_key(attempt), 'state', 'open', 'opened', now, 'deadline', deadline, 'content', ARGV[3],

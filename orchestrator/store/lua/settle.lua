@@ -6,19 +6,23 @@
 --       refused_seconds
 -- Gives {word, message to finish or false, grants, when it was opened}; word: settled | late | duplicate | unknown | mismatch
 local attempt, now, verdict, upstream_id, urls, failure = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local was, id, provider, account, verdict_before, known_as, submitted, timing, expects, opened, granted, content, fate =
-  unpack(redis.call('HMGET', attempt_key(attempt), 'state', 'job', 'provider', 'account', 'verdict', 'upstream_id',
-    'submitted', 'timing', 'expects', 'opened', 'granted', 'content', 'fate'))
-local state = was and job_field(id, 'state')
-if not state then return {'unknown', false, {}} end
+local source, means, grants = ARGV[12], ARGV[15], {}
+local held = held_of(attempt, 'state', 'verdict', 'submitted', 'timing', 'expects', 'content')
+local provider, account, id, granted, opened, known_as, fate = unpack(held, 1, 7)
+local was, verdict_before, submitted, timing, expects, content = unpack(held, 10, 15)
+local job = was and outcome_of(id)
+if not (job and job[1]) then return {'unknown', false, {}} end
+local state, batch = job[1], job[2] or ''
 -- A callback that is genuine for another generation does not speak for this one.
 if known_as and upstream_id ~= '' and known_as ~= upstream_id then return {'mismatch', false, {}} end
-if ARGV[12] ~= '' then count(provider, ARGV[12]) end
-if upstream_id ~= '' and not known_as then redis.call('HSET', attempt_key(attempt), 'upstream_id', upstream_id) end
+if source ~= '' then count(provider, source) end
+if upstream_id ~= '' and not known_as then
+  redis.call('HSET', attempt_key(attempt), 'upstream_id', upstream_id)
+  held[6] = upstream_id
+end
 
-local grants = {}
-
-if was == 'closed' then
+-- The attempt was closed before.
+local function again()  -- seldom
   if upstream_id ~= '' and fate == 'refunded' then spend(attempt, 'at_risk') end  -- it was taken after all
   if verdict ~= 'succeeded' or verdict_before == 'succeeded' then return {'duplicate', false, {}} end
   -- A success after the attempt was given up: it is paid for, so it is offered to the job.
@@ -41,63 +45,84 @@ if was == 'closed' then
   return {'late', finish, grants}
 end
 
+if was == 'closed' then return again() end
+
+-- What a failure tells of the account.
+local function learn()  -- seldom
+  if verdict == 'failed' and opened then
+    guard(provider, account, means == 'moderated', now, failure, unpack(limits_of(provider, account,
+      'max_moderated', 'max_moderated_share', 'guard_since')))
+  end
+  if means == 'moderated' and content then
+    redis.call('SET', refused_key(provider, content), now, 'EX', ARGV[17])
+  elseif means == 'too many' then
+    bear_less(provider, account, granted, now)
+  elseif means == 'full' then
+    local listed = ARGV[16] ~= '' and cjson.decode(ARGV[16]) or nil
+    learn_who_holds(provider, account, opened or now, now, ARGV[10], listed)
+  end
+  if ARGV[10] ~= '' and means ~= 'full' then rest(provider, account, now, ARGV[10], ARGV[11], failure) end
+end
+
+-- Gives the message to finish the job that the attempt failed; false where it lines up again, or is over.
+local function fail()  -- seldom
+  if ARGV[9] ~= '' then
+    local failures = cjson.decode(job_field(id, 'failures') or '{}')
+    failures[ARGV[9]] = (failures[ARGV[9]] or 0) + 1
+    redis.call('HSET', job_key(id), 'failures', cjson.encode(failures))
+  end
+  if failure ~= '' then
+    redis.call('HSET', attempt_key(attempt), 'error', failure)
+    redis.call('HSET', job_key(id), 'error', failure)
+  end
+  learn()
+  local finish = false
+  if state == 'submitted' or state == 'queued' then
+    local late_urls = job_field(id, 'late_urls')
+    if late_urls then
+      finish = to_finish(id, now, late_urls, job_field(id, 'late_provider'), job_field(id, 'late_account'))
+    elseif ARGV[7] == 'finish' then
+      finish = to_finish(id, now, '', provider, account)
+    else
+      set_state(id, 'queued')
+      if tonumber(ARGV[8]) <= now then join_lane(id) else redis.call('ZADD', DUE, ARGV[8], 'job:' .. id) end
+    end
+  end
+  fill_for(id, now, grants)
+  return finish
+end
+
 -- What is learned: how long generations take, and whether callbacks come.
 if submitted and verdict == 'succeeded' then
   local duration, sample = ARGV[13], P .. 'durations:' .. timing
-  if ARGV[12] == 'callbacks' then duration = now - tonumber(submitted) end
+  if source == 'callbacks' then duration = now - tonumber(submitted) end
   if duration ~= '' and redis.call('LPUSH', sample, duration) > tonumber(ARGV[14]) then
     redis.call('LTRIM', sample, 0, ARGV[14] - 1)
   end
 end
-if expects == '1' and ARGV[12] ~= '' then
+if expects == '1' and source ~= '' then
   local share = tonumber(redis.call('HGET', P .. 'missing', provider) or '-1')
-  local share_now = math.max(share, 0) * 0.9 + (ARGV[12] == 'polls' and 0.1 or 0)
+  local share_now = math.max(share, 0) * 0.9 + (source == 'polls' and 0.1 or 0)
   if share_now ~= share then redis.call('HSET', P .. 'missing', provider, share_now) end
 end
 
-close(attempt, verdict, now, ARGV[15] == 'moderated')
+close(attempt, verdict, now, means == 'moderated', held, batch)
 count(provider, verdict)
-if ARGV[9] ~= '' then
-  local failures = cjson.decode(job_field(id, 'failures') or '{}')
-  failures[ARGV[9]] = (failures[ARGV[9]] or 0) + 1
-  redis.call('HSET', job_key(id), 'failures', cjson.encode(failures))
-end
-if failure ~= '' then
-  redis.call('HSET', attempt_key(attempt), 'error', failure)
-  redis.call('HSET', job_key(id), 'error', failure)
-end
-
--- What it tells of the account.
-local means = ARGV[15]
-if verdict == 'succeeded' then bear_more(provider, account) end
-if verdict == 'succeeded' or verdict == 'failed' and opened then
-  guard(provider, account, means == 'moderated', now, failure)
-end
-if means == 'moderated' and content then
-  redis.call('SET', refused_key(provider, content), now, 'EX', ARGV[17])
-elseif means == 'too many' then
-  bear_less(provider, account, granted, now)
-elseif means == 'full' then
-  local listed = ARGV[16] ~= '' and cjson.decode(ARGV[16]) or nil
-  learn_who_holds(provider, account, opened or now, now, ARGV[10], listed)
-end
-if ARGV[10] ~= '' and means ~= 'full' then rest(provider, account, now, ARGV[10], ARGV[11], failure) end
-
 local finish = false
-if state == 'submitted' or state == 'queued' then
-  local late_urls = verdict ~= 'succeeded' and job_field(id, 'late_urls')
-  if verdict == 'succeeded' then
-    finish = to_finish(id, now, urls, provider, account)
-  elseif late_urls then
-    finish = to_finish(id, now, late_urls, job_field(id, 'late_provider'), job_field(id, 'late_account'))
-  elseif ARGV[7] == 'finish' then
-    finish = to_finish(id, now, '', provider, account)
-  else
-    set_state(id, 'queued')
-    if tonumber(ARGV[8]) <= now then join_lane(id) else redis.call('ZADD', DUE, ARGV[8], 'job:' .. id) end
+if verdict == 'succeeded' then
+  local standing = standing_of(provider, account, 'max_moderated', 'max_moderated_share', 'guard_since')
+  guard(provider, account, false, now, '', unpack(standing, 11, 13))
+  if standing[7] then
+    bear_more(provider, account, standing[6], standing[7])
+    standing = nil
   end
-elseif verdict == 'succeeded' then
-  count(provider, 'surplus')
+  if state == 'submitted' or state == 'queued' then
+    finish = to_finish(id, now, urls, provider, account, job)
+  else
+    count(provider, 'surplus')
+  end
+  fill_freed(provider, account, now, grants, standing)
+else
+  finish = fail()
 end
-if verdict == 'succeeded' then fill_freed(provider, account, now, grants) else fill_for(id, now, grants) end
 return {'settled', finish, grants, opened or ''}

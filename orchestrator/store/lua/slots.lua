@@ -25,11 +25,9 @@ local function slots_of(provider, account)
   return slots_among(unpack(limits_of(provider, account, 'max_jobs', 'learned', 'elsewhere', 'queue_ahead', 'ahead')))
 end
 
--- How many more the daily cap admits, and when it admits one where it does not now; nil where there is no cap.
+-- How many more the daily cap admits, and when it admits one where it does not now.
 -- A generation counts for 24 hours.
-local function left_today(provider, account, now, max_per_day)
-  local cap = tonumber(max_per_day or '0')
-  if cap <= 0 then return nil end
+local function left_today(provider, account, now, cap)  -- seldom
   redis.call('ZREMRANGEBYSCORE', day_key(provider, account), '-inf', now - DAY)
   local left = cap - redis.call('ZCARD', day_key(provider, account))
   if left > 0 then return left end
@@ -41,17 +39,23 @@ end
 local function closed_until(provider, account, now, rest_until, rest_reason, max_spend, max_per_day)
   if tonumber(rest_until or '0') > now then return tonumber(rest_until), rest_reason end
   if is_spent(provider, account, max_spend) then return UNTIL_RESUMED, 'spend cap' end
-  local left, opens_at = left_today(provider, account, now, max_per_day)
+  local cap, left, opens_at = tonumber(max_per_day or '0'), nil, nil
+  if cap > 0 then left, opens_at = left_today(provider, account, now, cap) end
   if left == 0 then return opens_at, 'daily cap' end
   return nil, nil, left
 end
 
+-- What an account's capacity goes by, of its record: the first of what this reads of it.
+local function standing_of(provider, account, ...)
+  return limits_of(provider, account, 'rest_until', 'max_spend', 'max_per_day', 'weight', 'requests_per_second',
+    'max_jobs', 'learned', 'elsewhere', 'queue_ahead', 'ahead', ...)
+end
+
 -- How an account stands that could take work: `used` and `limit` of its slots, what it is `worth` beside others,
--- whether it has a pace or a daily cap; nil where it takes none now.
-local function capacity_of(provider, account, now)
-  local rest_until, max_spend, max_per_day, weight, per_second, max_jobs, learned, elsewhere, queue_ahead, ahead = unpack(
-    limits_of(provider, account, 'rest_until', 'max_spend', 'max_per_day', 'weight', 'requests_per_second', 'max_jobs',
-      'learned', 'elsewhere', 'queue_ahead', 'ahead'))
+-- whether it has a pace or a daily cap; nil where it takes none now. `standing`: where the caller has read it.
+local function capacity_of(provider, account, now, standing)
+  local rest_until, max_spend, max_per_day, weight, per_second, max_jobs, learned, elsewhere, queue_ahead, ahead =
+    unpack(standing or standing_of(provider, account), 1, 10)
   local opens_at, _, left = closed_until(provider, account, now, rest_until, nil, max_spend, max_per_day)
   if opens_at then
     if opens_at < UNTIL_RESUMED then wake_account(provider, account, opens_at) end
@@ -79,7 +83,7 @@ local function turn_of(provider, account, now)
 end
 
 -- Takes one request from the account's pace. Gives 0, or the seconds until there is one.
-local function take_turn(provider, account, now)
+local function take_turn(provider, account, now)  -- seldom
   local wait, next_request = turn_of(provider, account, now)
   if wait <= 0 and next_request then
     redis.call('HSET', account_key(provider, account), 'next_request', next_request)
@@ -88,7 +92,7 @@ local function take_turn(provider, account, now)
 end
 
 -- Of several providers, the job is from now on the one's that serves it. Gives its parameters there.
-local function turn_to(id, provider)
+local function turn_to(id, provider)  -- seldom
   local job = redis.call('HMGET', job_key(id), 'provider', 'choices', 'state')
   local parameters = cjson.decode(job[2])[provider]
   redis.call('HSET', job_key(id), 'provider', provider, 'parameters', parameters)
@@ -134,12 +138,11 @@ local function grant_next(provider, account, now, grants, is_capped)
 end
 
 -- Grants free slots of some of the provider's accounts to who waits, the least loaded for its weight first.
-local function fill_accounts(provider, accounts, now, grants)
-  if #accounts == 0 or is_paused('provider', provider) then return end
+-- `standing`: of the one account, where the caller has read it.
+local function grant_slots(provider, accounts, now, grants, standing)  -- seldom
+  if is_paused('provider', provider) then return end
   local open = {}
-  for _, account in ipairs(accounts) do
-    if someone_waits(provider, account) then open[#open + 1] = capacity_of(provider, account, now) end
-  end
+  for _, account in ipairs(accounts) do open[#open + 1] = capacity_of(provider, account, now, standing) end
   -- What cannot be kept is not begun. The ticker fills once it can be.
   if #open > 0 and redis.call('EXISTS', STORAGE) == 1 then return end
   while #open > 0 do
@@ -159,13 +162,18 @@ local function fill_accounts(provider, accounts, now, grants)
 end
 
 local function fill(provider, now, grants)
-  fill_accounts(provider, redis.call('SMEMBERS', accounts_key(provider)), now, grants)
+  local wanted = {}
+  for _, account in ipairs(redis.call('SMEMBERS', accounts_key(provider))) do
+    if someone_waits(provider, account) then wanted[#wanted + 1] = account end
+  end
+  if #wanted > 0 then grant_slots(provider, wanted, now, grants) end
 end
 
 -- One slot was freed, and the others are as full as they were: nobody waits for one of them.
-local function fill_freed(provider, account, now, grants)
+local function fill_freed(provider, account, now, grants, standing)
+  if not someone_waits(provider, account) then return end
   if redis.call('SISMEMBER', accounts_key(provider), account) == 0 then return end
-  fill_accounts(provider, {account}, now, grants)
+  grant_slots(provider, {account}, now, grants, standing)
 end
 
 -- Fills the slots of each of these: a set of providers.
@@ -195,7 +203,7 @@ local function end_rest(provider, account)
 end
 
 -- Gives the account no work until then; a rest that lasts longer already is left as it is.
-local function rest(provider, account, now, rest_until, reason, why)
+local function rest(provider, account, now, rest_until, reason, why)  -- seldom
   local known = account_field(provider, account, 'rest_until')
   if known and tonumber(known) >= tonumber(rest_until) then return end
   redis.call('HSET', account_key(provider, account), 'rest_until', rest_until, 'rest_reason', reason,
@@ -247,13 +255,11 @@ local function bear_less(provider, account, granted, now)
 end
 
 -- A success with all of the learned slots in use: it bears a little more, one slot for each round.
-local function bear_more(provider, account)
-  local known = limits_of(provider, account, 'max_jobs', 'learned')
-  if not known[2] then return end
-  local learned = tonumber(known[2])
+local function bear_more(provider, account, max_jobs, learned)  -- seldom
+  learned = tonumber(learned)
   if redis.call('ZCARD', slots_key(provider, account)) + 1 < math.floor(learned) then return end
   learned = learned + 1 / learned
-  if learned >= tonumber(known[1]) then
+  if learned >= tonumber(max_jobs) then
     redis.call('HDEL', account_key(provider, account), 'learned', 'cut_at')
   else
     redis.call('HSET', account_key(provider, account), 'learned', tostring(learned))
@@ -261,28 +267,40 @@ local function bear_more(provider, account)
 end
 
 -- Providers suspend accounts that send too much which their moderation refuses: such an account rests.
-local function guard(provider, account, moderated, now, why)
+-- The last three are of its record.
+local function guard(provider, account, moderated, now, why, most, most_share, since)
   local key = account_key(provider, account)
-  local known = redis.call('HMGET', key, 'max_moderated', 'max_moderated_share', 'guard_since')
-  local most = tonumber(known[1] or '0')
+  most = tonumber(most or '0')
   if most <= 0 then return end
-  if tonumber(known[3] or '0') <= now - GUARD_WINDOW then
+  if tonumber(since or '0') <= now - GUARD_WINDOW then
     redis.call('HSET', key, 'guard_since', now, 'guard_total', 0, 'guard_moderated', 0)
   end
   local total = redis.call('HINCRBY', key, 'guard_total', 1)
   if not moderated then return end
   local refused = redis.call('HINCRBY', key, 'guard_moderated', 1)
-  if refused >= most and refused / total >= tonumber(known[2] or '0') then
+  if refused >= most and refused / total >= tonumber(most_share or '0') then
     rest(provider, account, now, now + GUARD_WINDOW, 'Moderated', why)
   end
 end
 
+-- What the closing of an attempt goes by, of its record: the first of what this reads of it.
+local function held_of(attempt, ...)
+  return redis.call('HMGET', attempt_key(attempt), 'provider', 'account', 'job', 'granted', 'opened', 'upstream_id',
+    'fate', 'price', 'uncertain_since', ...)
+end
+
+-- A generation of a batch was not taken, and so costs nothing: one may be begun, where it had spent all that it may.
+local function spend_less(batch, price)  -- seldom
+  local held = redis.call('HMGET', batch_key(batch), 'max_spend', 'paused')
+  if held[2] == 'spend' and not is_batch_spent(held[1], batch, tonumber(price)) then resume_batch(batch) end
+end
+
 -- Closes an attempt, and frees the slot that it holds. `charged`: the provider charges for it although it failed.
-local function close(attempt, verdict, now, charged)
-  local provider, account, id, granted, opened, upstream_id, before, price, doubted = unpack(redis.call('HMGET',
-    attempt_key(attempt), 'provider', 'account', 'job', 'granted', 'opened', 'upstream_id', 'fate', 'price',
-    'uncertain_since'))
-  local batch = job_field(id, 'batch') or ''
+-- `held`, `batch`: where the caller has read them.
+local function close(attempt, verdict, now, charged, held, batch)
+  local provider, account, id, granted, opened, upstream_id, before, price, doubted =
+    unpack(held or held_of(attempt), 1, 9)
+  batch = batch or job_field(id, 'batch') or ''
   local record = {'state', 'closed', 'verdict', verdict, 'closed', now}
   local fate = fate_of(opened, upstream_id, verdict, charged)
   if fate then
@@ -298,7 +316,5 @@ local function close(attempt, verdict, now, charged)
   end
   if fate and fate ~= 'refunded' then return end
   redis.call('ZREM', day_key(provider, account), attempt)
-  if not fate or batch == '' then return end
-  local held = redis.call('HMGET', batch_key(batch), 'max_spend', 'paused')
-  if held[2] == 'spend' and not is_batch_spent(held[1], batch, tonumber(price)) then resume_batch(batch) end
+  if fate and batch ~= '' then spend_less(batch, price) end
 end

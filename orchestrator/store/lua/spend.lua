@@ -40,7 +40,7 @@ local function book(provider, account, batch, before, fate, opened, price)
 end
 
 -- Says what became of a generation. Safe to call twice; a later word corrects an earlier one.
-local function spend(attempt, fate)
+local function spend(attempt, fate)  -- seldom
   local held = redis.call('HMGET', attempt_key(attempt), 'provider', 'account', 'job', 'fate', 'opened', 'price')
   book(held[1], held[2], job_field(held[3], 'batch') or '', held[4], fate, held[5], held[6])
   redis.call('HSET', attempt_key(attempt), 'fate', fate)
