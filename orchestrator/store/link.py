@@ -9,6 +9,7 @@ import redis
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.models import Retention
+from orchestrator.store.at_hand import AtHand
 from orchestrator.store.pool import redis_client
 from orchestrator.store.steps import scripts
 
@@ -30,6 +31,7 @@ class Link:
     def __init__(self, url: str, retention: Retention) -> None:
         self.retention = retention
         self.client: Any = redis_client(url, WAIT_SLICE_SECONDS + 5)
+        self._at_hand = AtHand(self.client)
         kept = f"local KEEP, KEEP_DEAD = {retention.ended}, {retention.failed}\n"
         self._steps = {name: self.client.register_script(text) for name, text in scripts(kept).items()}
 
@@ -42,7 +44,7 @@ class Link:
 
     def _run(self, script: Any, arguments: tuple[Any, ...]) -> Any:
         try:
-            return self.client.execute_command("EVALSHA", script.sha, 0, *arguments)
+            return self._at_hand.ask("EVALSHA", script.sha, 0, *arguments)
         except redis.exceptions.NoScriptError:
             return script(args=arguments)  # which loads it; called each time, it would cost more
 
