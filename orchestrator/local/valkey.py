@@ -40,6 +40,8 @@ appendonly yes
 appendfsync everysec
 save ""
 maxmemory-policy noeviction
+hash-max-listpack-value 1024
+latency-tracking no
 daemonize no
 """
 LOCKS = """\
