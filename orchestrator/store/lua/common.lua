@@ -3,9 +3,15 @@
 -- the settings. Keys are described in orchestrator/store/__init__.py.
 -- What few calls of a step need stands in a function whose first line ends with `-- seldom`: see steps.py.
 local P = 'orc:'
-local DUE, COUNTS, STATS, DEAD, PAUSED, WEIGHTS, UNCERTAIN = P .. 'due', P .. 'counts', P .. 'stats', P .. 'dead',
-  P .. 'paused', P .. 'weights', P .. 'uncertain'
-local COLLECTING, STORAGE = P .. 'collecting', P .. 'storage'
+local DUE = P .. 'due'
+local COUNTS = P .. 'counts'
+local STATS = P .. 'stats'
+local DEAD = P .. 'dead'
+local PAUSED = P .. 'paused'
+local WEIGHTS = P .. 'weights'
+local UNCERTAIN = P .. 'uncertain'
+local COLLECTING = P .. 'collecting'
+local STORAGE = P .. 'storage'
 local PLACES_PER_PRIORITY = 2 ^ 40
 local LEASE_GRACE = 600          -- a lease outlives the deadline of its attempt by this
 local GRANT_PATIENCE = 15        -- a grant that nobody opened is sent again after this, then twice that, …
