@@ -17,7 +17,7 @@ from orchestrator.insight import Insight
 from orchestrator.models import Artifact, State
 from orchestrator.operations import Operations
 from orchestrator.schemas import JobOptions, check
-from orchestrator.store.jobs import FIRST_END
+from orchestrator.store.waiting import FIRST_END
 from orchestrator.views.progress import LOOK_SECONDS, Progress, Quiet
 
 GATHER_SECONDS = 0.05  # where many end at once, a look for each of them would cost more than they do

@@ -16,7 +16,7 @@ from orchestrator.errors import StoreUnavailable, Unreachable
 from orchestrator.intake import new_job
 from orchestrator.models import State, Tries
 from orchestrator.observer import NOBODY
-from orchestrator.store.jobs import Opened, Settled
+from orchestrator.store.answers import Opened, Settled
 
 FRAMES = "useapi_frames"
 PATIENCE = 60.0

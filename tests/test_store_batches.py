@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.models import RETENTION, Retention, State
 from orchestrator.store import Store
-from orchestrator.store.jobs import JOBS_PER_CALL
+from orchestrator.store.reading import JOBS_PER_CALL
 from tests import store_kit
 from tests.store_kit import NOW, PROVIDER, collecting, end, ended, have, names, new, numbered
 

@@ -16,7 +16,7 @@ from orchestrator.files.spool import Line, Spool
 from orchestrator.models import State
 from orchestrator.operations import Filter
 from orchestrator.schemas import moment
-from orchestrator.store.jobs import FIRST_END
+from orchestrator.store.waiting import FIRST_END
 
 if TYPE_CHECKING:
     from orchestrator.flow import Flow

@@ -51,10 +51,11 @@ from __future__ import annotations
 
 from orchestrator.models import RETENTION, Retention
 from orchestrator.store.accounts import Accounts
+from orchestrator.store.answers import Opened
 from orchestrator.store.batches import Batches
 from orchestrator.store.collecting import Collecting
 from orchestrator.store.dead_letters import DeadLetters
-from orchestrator.store.jobs import Jobs, Opened
+from orchestrator.store.jobs import Jobs
 from orchestrator.store.journal import Heard, Journal
 from orchestrator.store.lanes import Lanes
 from orchestrator.store.link import Link
@@ -62,17 +63,17 @@ from orchestrator.store.notices import Notices
 from orchestrator.store.open_jobs import OpenJobs
 from orchestrator.store.server import Server
 from orchestrator.store.spend import Ledger
+from orchestrator.store.waiting import Waiting
 from orchestrator.store.whole import Wholes
 
 __all__ = ["Heard", "Opened", "Store"]
 
 
-class Store(Jobs):
+class Store(Jobs, Waiting):
     """Everything Redis knows. Thread-safe."""
 
     def __init__(self, url: str, retention: Retention = RETENTION) -> None:
-        link = Link(url, retention)
-        super().__init__(link)
+        self._link = link = Link(url, retention)
         self.accounts = Accounts(link)
         self.batches = Batches(link)
         self.lanes = Lanes(link)
@@ -84,3 +85,9 @@ class Store(Jobs):
         self.notices = Notices(link)
         self.server = Server(link)
         self.whole = Wholes(link)
+
+    def close(self) -> None:
+        self._link.client.close()
+
+    def ping(self) -> None:
+        self._link.call(self._link.client.ping)

@@ -3,103 +3,26 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.errors import JobNotFound, QueueFull
-from orchestrator.models import (
-    CLAIM_PUSH_SECONDS,
-    Attempt,
-    Callback,
-    Job,
-    Message,
-    NewJob,
-    Shown,
-    State,
-    Tries,
-    attempt_id,
-)
+from orchestrator.errors import QueueFull
+from orchestrator.models import CLAIM_PUSH_SECONDS, Callback, Message, NewJob, Shown, State
 from orchestrator.store import records
+from orchestrator.store.answers import Begun, Cancelled, Claimed, Opened, Settled
 from orchestrator.store.journal import refuse_replay, told_of
-from orchestrator.store.link import PREFIX, WAIT_SLICE_SECONDS, Link
+from orchestrator.store.link import PREFIX, Link
+from orchestrator.store.reading import JOBS_PER_CALL
 
-JOBS_PER_CALL = 500
 SAMPLE_SIZE = 512  # durations kept per provider and model
 REFUSED_SECONDS = 30 * 86_400  # what moderation refused is not sent again for so long
 CLAIM_LIMIT = 200
-FIRST_END = "0"  # before the first job of a batch that ended
-TEXTS = ("paused", "notify_url", "on_each", "on_complete")  # what a batch has beside numbers
-
-
-@dataclass(frozen=True)
-class Opened:
-    """What the opener of an attempt submits."""
-
-    account: str
-    parameters: Mapping[str, Any]
-    tries: Tries
-    max_jobs: int  # of the account, as it is now
-    refused: bool  # its content was refused by moderation before: it must not be sent
-    created_at: float = 0.0  # its job; unix seconds
-    granted_at: float = 0.0  # its slot; unix seconds
-
-
-@dataclass(frozen=True)
-class Settled:
-    """What a settlement led to."""
-
-    word: str  # settled | late | duplicate | unknown | mismatch
-    finish: Message | None
-    grants: tuple[Message, ...]
-    opened_at: float | None = None  # of an attempt that was begun, and is settled by this; unix seconds
-
-
-@dataclass(frozen=True)
-class Begun:
-    """A finish that was begun."""
-
-    job: Job  # without its `due_at`
-    token: str  # of the lease; until when it holds, in unix seconds
-    again: bool  # it was begun before: what came of that is not known here
-
-
-@dataclass(frozen=True)
-class Claimed:
-    """What was due."""
-
-    count: int
-    submits: tuple[Message, ...]
-    finishes: tuple[Message, ...]
-    looks: tuple[tuple[str, float], ...]  # attempt id, when to look at it
-    hosts: tuple[tuple[str, int], ...]  # that notices wait for, how many may send them
-
-
-@dataclass(frozen=True)
-class Cancelled:
-    """A job that was cancelled, and what it held."""
-
-    finish: Message
-    account: str
-    upstream_id: str
-    grants: tuple[Message, ...]
 
 
 class Jobs:
     """Thread-safe."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
-
-    def close(self) -> None:
-        self._link.client.close()
-
-    def ping(self) -> None:
-        self._link.call(self._link.client.ping)
-
-    # --- transitions -----------------------------------------------------------------------------------
+    _link: Link
 
     def enqueue(
         self, jobs: Sequence[NewJob], now: float, max_waiting: int = 0
@@ -129,19 +52,6 @@ class Jobs:
             added += count
             grants.extend(records.messages(granted))
         return added, tuple(grants)
-
-    def otherwise(self, jobs: Sequence[NewJob]) -> list[NewJob]:
-        """Those of them that are known already, and were something else then."""
-        found: list[NewJob] = []
-        keyed = [job for job in jobs if job.fingerprint]
-        for first in range(0, len(keyed), JOBS_PER_CALL):
-            some = keyed[first : first + JOBS_PER_CALL]
-            with self._link.client.pipeline(transaction=False) as pipeline:
-                for job in some:
-                    pipeline.hget(f"{PREFIX}job:{job.id}", "fingerprint")
-                known = self._link.call(pipeline.execute)
-            found += [job for job, was in zip(some, known, strict=True) if was and was != job.fingerprint]
-        return found
 
     def open(self, attempt: str, now: float, content: str = "", shown: Shown | None = None) -> Opened | None:
         """What to submit, for the one caller that is to make the POST of this attempt; else None.
@@ -258,10 +168,6 @@ class Jobs:
         row = dict(zip(fields[::2], fields[1::2], strict=True))
         return Begun(records.job(job_id, row, None), row["finishing"], bool(again))
 
-    def to_stop(self, job_id: str) -> str:
-        """The upstream id of a cancelled job's generation that the provider was not asked to stop yet."""
-        return str(self._link.call(lambda: self._link.client.hget(f"{PREFIX}job:{job_id}", "to_stop")) or "")
-
     def stopped(self, job_id: str) -> None:
         """The provider was asked to stop a cancelled job's generation."""
         self._link.call(lambda: self._link.client.hdel(f"{PREFIX}job:{job_id}", "to_stop"))
@@ -321,135 +227,3 @@ class Jobs:
     def fill_all(self, providers: Iterable[str], now: float) -> tuple[Message, ...]:
         """Grant free slots of several providers to who waits."""
         return records.messages(self._link.step("fill", now, *providers))
-
-    # --- reading ---------------------------------------------------------------------------------------
-
-    def job(self, job_id: str) -> Job:
-        """Raises: JobNotFound."""
-        row = self._link.call(lambda: self._link.client.hgetall(f"{PREFIX}job:{job_id}"))
-        if not row:
-            days = self._link.retention.ended / 86_400
-            raise JobNotFound(
-                f"no job has the id {job_id!r} (records are kept for {days:g} days after the end)"
-            )
-        return records.job(job_id, row, self.due_at(job_id))
-
-    def options(self, job_id: str) -> Mapping[str, Any]:
-        """Celery's options of a job, where it is known."""
-        told = self._link.call(lambda: self._link.client.hget(f"{PREFIX}job:{job_id}", "options"))
-        return json.loads(told) if told else {}
-
-    def due_at(self, job_id: str) -> float | None:
-        """When something of ours looks at the job next; None where nothing does."""
-        moment: float | None = self._link.call(
-            lambda: self._link.client.zscore(f"{PREFIX}due", f"job:{job_id}")
-        )
-        return moment
-
-    def jobs(self, job_ids: Sequence[str]) -> list[Job]:
-        """The jobs with these ids that are still known, in the same order."""
-        found: list[Job] = []
-        for first in range(0, len(job_ids), JOBS_PER_CALL):
-            ids = job_ids[first : first + JOBS_PER_CALL]
-            with self._link.client.pipeline(transaction=False) as pipeline:
-                for job_id in ids:
-                    pipeline.hgetall(f"{PREFIX}job:{job_id}")
-                rows = self._link.call(pipeline.execute)
-            found += [records.job(job_id, row, None) for job_id, row in zip(ids, rows, strict=True) if row]
-        return found
-
-    def attempt(self, attempt: str) -> Attempt | None:
-        row = self._link.call(lambda: self._link.client.hgetall(f"{PREFIX}attempt:{attempt}"))
-        return records.attempt(attempt, row) if row else None
-
-    def attempts(self, job: Job) -> list[Mapping[str, str]]:
-        """The raw records of a job's attempts, first to last."""
-        with self._link.client.pipeline(transaction=False) as pipeline:
-            for number in range(1, job.attempts + 1):
-                pipeline.hgetall(f"{PREFIX}attempt:{attempt_id(job.id, number)}")
-            rows: list[Mapping[str, str]] = self._link.call(pipeline.execute)
-            return rows
-
-    def attempts_of(self, jobs: Sequence[Job]) -> list[tuple[Attempt, ...]]:
-        """The attempts of each job that are still known, first to last."""
-        ids = [[attempt_id(job.id, number) for number in range(1, job.attempts + 1)] for job in jobs]
-        with self._link.client.pipeline(transaction=False) as pipeline:
-            for attempt in chain.from_iterable(ids):
-                pipeline.hgetall(f"{PREFIX}attempt:{attempt}")
-            rows = iter(self._link.call(pipeline.execute))
-        found = [[(attempt, next(rows)) for attempt in its] for its in ids]
-        return [tuple(records.attempt(attempt, row) for attempt, row in its if row) for its in found]
-
-    def durations(self, timing: str) -> list[float]:
-        """Seconds that the latest generations of a provider and model took."""
-        found = self._link.call(lambda: self._link.client.lrange(f"{PREFIX}durations:{timing}", 0, -1))
-        return [float(each) for each in found]
-
-    def missing_share(self, provider: str) -> float:
-        """Share of expected callbacks that did not come lately, from 0 to 1."""
-        return float(self._link.call(lambda: self._link.client.hget(f"{PREFIX}missing", provider)) or 0.0)
-
-    def batch(self, name: str) -> dict[str, float]:
-        """Counts by state, `total`, and the moments `created`, `started`, `ended`; empty: no such batch."""
-        row = self._link.call(lambda: self._link.client.hgetall(f"{PREFIX}batch:{name}"))
-        return {key: float(value) for key, value in row.items() if key not in TEXTS}
-
-    def counts(self) -> dict[str, int]:
-        """Jobs by `<provider>/<state>`."""
-        row = self._link.call(lambda: self._link.client.hgetall(f"{PREFIX}counts"))
-        return {key: int(value) for key, value in row.items()}
-
-    def stats(self) -> dict[str, int]:
-        """Events by `<provider>/<word>`: submits, callbacks, polls, busy, late, surplus, refused …"""
-        row = self._link.call(lambda: self._link.client.hgetall(f"{PREFIX}stats"))
-        return {key: int(value) for key, value in row.items()}
-
-    # --- waiting ---------------------------------------------------------------------------------------
-
-    def wait_ended(self, job_id: str, timeout: float | None) -> Job | None:
-        """The job once it has ended, pushed by Redis; None after `timeout` seconds."""
-        give_up_at = None if timeout is None else time.monotonic() + timeout
-        with self._link.client.pubsub(ignore_subscribe_messages=True) as pubsub:
-            self._link.call(lambda: pubsub.subscribe(f"{PREFIX}ended:{job_id}"))
-            while not (job := self.job(job_id)).ended_at:
-                patience = _patience(give_up_at)
-                if patience <= 0:
-                    return None
-                self._link.call(lambda patience=patience: pubsub.get_message(timeout=patience))  # type: ignore[misc]
-            return job
-
-    def ended_in(self, batch: str, timeout: float | None) -> Iterator[str]:
-        """Ids of the batch's jobs as they end, from the first that ever did. Endless; '' while none does.
-
-        Raises: TimeoutError once `timeout` seconds have passed since the call.
-        """
-        give_up_at = None if timeout is None else time.monotonic() + timeout
-        last = FIRST_END
-        while True:
-            patience = _patience(give_up_at)
-            if patience <= 0:
-                raise TimeoutError(f"batch {batch!r} was not over after {timeout} seconds")
-            ids, last = self.ended_after(batch, last, patience)
-            yield from ids
-            if not ids and _patience(give_up_at) > 0:
-                yield ""
-
-    def ended_after(self, batch: str, last: str, patience: float) -> tuple[list[str], str]:
-        """Ids of some of the batch's jobs that ended after `last`, and the next `last`.
-
-        The first is `FIRST_END`. Waits up to `patience` seconds where there is none yet; 0: not at all. A job
-        that ended, went on and ended again comes again.
-        """
-        stream = f"{PREFIX}ended-in:{batch}"
-        block = max(1, int(patience * 1000)) if patience > 0 else None
-        found = self._link.call(
-            lambda: self._link.client.xread({stream: last}, count=JOBS_PER_CALL, block=block)
-        )
-        entries = found[0][1] if found else []
-        return [fields["job"] for _, fields in entries], entries[-1][0] if entries else last
-
-
-def _patience(give_up_at: float | None) -> float:
-    if give_up_at is None:
-        return WAIT_SLICE_SECONDS
-    return min(WAIT_SLICE_SECONDS, give_up_at - time.monotonic())

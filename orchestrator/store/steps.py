@@ -42,7 +42,7 @@ def scripts(shared_first: str) -> dict[str, str]:
 
 def pieces_of(shared: str) -> list[Piece]:
     """The shared Lua, cut at each `local` that begins a line; without its comments."""
-    found = []
+    found: list[Piece] = []
     for text in re.split(r"^(?=local )", re.sub(r"^\s*--[^\n]*\n", "", shared, flags=re.M), flags=re.M)[1:]:
         declared = DECLARED.match(text)
         assert declared, text

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.events import log, warn
-from orchestrator.store.jobs import JOBS_PER_CALL
+from orchestrator.store.reading import JOBS_PER_CALL
 from workers.dashboard.record import row_of
 
 if TYPE_CHECKING:
