@@ -17,7 +17,7 @@ from orchestrator.local.errors import LocalError
 NAMES = (OURS, *PEERS)
 SLOTS = (
     *("jobs_per_second", "utilisation", "utilisation_while_backlog", "posts_per_job", "cpu_ms_per_job"),
-    *("rss_mib", "lost", "paid_twice"),
+    *("pss_mib", "rss_mib", "lost", "paid_twice"),
 )
 THROUGHPUT = tuple(figure for figure in SLOTS if not figure.startswith("utilisation"))
 Figures = Mapping[str, float | None]
@@ -68,6 +68,7 @@ def figures_of(ran: Ran, work: Work) -> Figures:
     found = {
         **slot_figures(ran, work.setup.all_slots),
         "cpu_ms_per_job": whole.cpu_seconds * 1000 / ran.jobs,
+        "pss_mib": whole.pss_bytes / MEBIBYTE,
         "rss_mib": whole.rss_bytes / MEBIBYTE,
         "lost": lost(ran),
         "paid_twice": ran.stats["duplicates_by_prompt"],

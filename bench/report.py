@@ -89,6 +89,7 @@ def as_json(
         "machine": about,
         "figures": report.figures,
         "cpu_ms_per_job": in_sum(report.usage).cpu_seconds * 1000 / report.jobs,
+        "pss_bytes": in_sum(report.usage).pss_bytes,
         "rss_bytes": in_sum(report.usage).rss_bytes,
         "processes": {name: asdict(usage) for name, usage in report.usage.items()},
         "lost": report.lost,
@@ -102,9 +103,10 @@ def show(report: Report, console: Console) -> None:
     figures = Table(show_header=False, box=None)
     for name, value in [*report.figures.items(), ("lost", report.lost), ("paid_twice", report.paid_twice)]:
         figures.add_row(Text(words(name), "bold"), _shown(value))
-    processes = Table("process", "CPU s", "CPU ms/job", "RSS MiB", box=None)
+    processes = Table("process", "CPU s", "CPU ms/job", "PSS MiB", "RSS MiB", box=None)
     for name, usage in [*report.usage.items(), ("sum", in_sum(report.usage))]:
-        row = (usage.cpu_seconds, usage.cpu_seconds * 1000 / report.jobs, usage.rss_bytes / MEBIBYTE)
+        cpu = (usage.cpu_seconds, usage.cpu_seconds * 1000 / report.jobs)
+        row = (*cpu, usage.pss_bytes / MEBIBYTE, usage.rss_bytes / MEBIBYTE)
         processes.add_row(f"({name})" if name in NOT_OURS else name, *map(_shown, row))
     compared = [table(report.rows)] if report.rows else []
     ours = [processes] if report.usage else []

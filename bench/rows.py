@@ -11,8 +11,8 @@ from rich.table import Column, Table
 EMPTY = "-"
 ACROSS = 3  # rows that stand side by side
 WRITTEN = {
-    "celery": "Celery", "cpu": "CPU", "mib": "MiB", "posts": "POSTs", "redis": "Redis", "rss": "RSS",
-    "us": "µs",
+    "celery": "Celery", "cpu": "CPU", "mib": "MiB", "posts": "POSTs", "pss": "PSS", "redis": "Redis",
+    "rss": "RSS", "us": "µs",
 }  # fmt: skip
 
 

@@ -48,7 +48,7 @@ class Part:
         return "-".join(word.removeprefix("--") for word in self.command)
 
 
-COSTS = ("cpu_ms_per_job", "rss_mib", "lost", "paid_twice")
+COSTS = ("cpu_ms_per_job", "pss_mib", "rss_mib", "lost", "paid_twice")
 SLOTS = ("utilisation", "utilisation_while_backlog", "posts_per_job")
 LOOKS = tuple(f"{name}_command_ms" for name in ("status", "status_job", "accounts", "explain"))
 WAITING = (
@@ -67,7 +67,7 @@ PARTS = (
             Floor("utilisation_while_backlog", least=0.995),
             Floor("posts_per_job", most=1.01),
             Floor("cpu_ms_per_job", most=4),
-            Floor("rss_mib", most=238),  # 250 MB
+            Floor("pss_mib", most=238),  # 250 MB
             Floor("refill_p95_ms", most=50),
         ),
     ),

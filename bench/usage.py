@@ -1,4 +1,4 @@
-"""CPU seconds and resident memory of processes: from `/proc` where there is one, else from `ps`."""
+"""CPU seconds and memory of processes: from `/proc` where there is one, else from `ps`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 CLIENT = "client"
@@ -14,22 +14,27 @@ NOT_OURS = ("simulator",)
 PROC = Path("/proc")
 HAS_PROC = (PROC / "self/stat").exists()
 NOTES = (
-    "RSS counts a page that processes share once for each of them; the guard process is not counted.",
+    "PSS is memory taken together: a page that processes share is there once, divided among them.",
+    "RSS counts such a page once for each of them. The guard process is not counted.",
     "The sum is the product's and leaves the simulator out.",
     *(
         ()
         if HAS_PROC
-        else ("ps does not tell the CPU of children that have ended; of those nothing is counted.",)
+        else (
+            "ps does not tell the CPU of children that have ended; of those nothing is counted.",
+            "ps does not tell PSS either: it stands for RSS here.",
+        )
     ),
 )
 
 
 @dataclass(frozen=True)
 class Usage:
-    """CPU since the start, user and system; memory at this moment."""
+    """CPU since the start, user and system; memory at this moment. PSS: of a shared page its part alone."""
 
     cpu_seconds: float
     rss_bytes: int
+    pss_bytes: int
 
 
 @dataclass(frozen=True)
@@ -47,26 +52,47 @@ def usage_of(groups: Mapping[str, int], aside: float) -> dict[str, Usage]:
     rows = _from_proc() if HAS_PROC else _from_ps()
     found = {name: _together(row for row in rows if row.group == group) for name, group in groups.items()}
     own = _together(row for row in rows if row.pid == os.getpid())
-    return {**found, CLIENT: Usage(time.process_time() - aside, own.rss_bytes)}
+    return {**found, CLIENT: replace(own, cpu_seconds=time.process_time() - aside)}
 
 
 def spent(before: Mapping[str, Usage], after: Mapping[str, Usage]) -> dict[str, Usage]:
     """CPU between two moments, and the memory at the later one."""
     return {
-        name: Usage(usage.cpu_seconds - before[name].cpu_seconds, usage.rss_bytes)
+        name: replace(usage, cpu_seconds=usage.cpu_seconds - before[name].cpu_seconds)
         for name, usage in after.items()
     }
 
 
 def in_sum(usages: Mapping[str, Usage]) -> Usage:
     """The product's, without the simulator's."""
-    ours = [usage for name, usage in usages.items() if name not in NOT_OURS]
-    return Usage(sum(usage.cpu_seconds for usage in ours), sum(usage.rss_bytes for usage in ours))
+    return _sum(usage for name, usage in usages.items() if name not in NOT_OURS)
 
 
 def _together(rows: Iterable[Row]) -> Usage:
-    kept = list(rows)
-    return Usage(sum(row.cpu_seconds for row in kept), sum(row.rss_bytes for row in kept))
+    return _sum(Usage(row.cpu_seconds, row.rss_bytes, _pss_bytes(row)) for row in rows)
+
+
+def _sum(usages: Iterable[Usage]) -> Usage:
+    each = list(usages)
+    return Usage(
+        sum(usage.cpu_seconds for usage in each),
+        sum(usage.rss_bytes for usage in each),
+        sum(usage.pss_bytes for usage in each),
+    )
+
+
+def _pss_bytes(row: Row) -> int:
+    """Only of those that are asked for: the kernel walks through all their pages."""
+    try:
+        return read_rollup((PROC / str(row.pid) / "smaps_rollup").read_text())
+    except (OSError, ValueError):  # it has just ended, or nobody tells it here
+        return row.rss_bytes
+
+
+def read_rollup(text: str) -> int:
+    """The PSS, in bytes, in `/proc/<pid>/smaps_rollup`. Raises: ValueError where it tells none."""
+    (kib,) = (line.split()[1] for line in text.splitlines() if line.startswith("Pss:"))
+    return int(kib) * 1024
 
 
 def _from_proc() -> list[Row]:

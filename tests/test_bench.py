@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -16,8 +17,8 @@ from bench.rows import Row, Spread, spread
 from bench.sampler import Sample, backlog_until, utilisation
 from bench.suite import Floor, Part, beside_celery
 from bench.tables import Found, page
+from bench.usage import HAS_PROC, read_ps, read_rollup, read_stat, usage_of
 from bench.usage import Row as Process
-from bench.usage import read_ps, read_stat, usage_of
 from bench.workloads.fairness import freed_until_started
 from bench.workloads.receiver import WARM_UP
 from tests.stack_kit import REPOSITORY
@@ -52,7 +53,7 @@ def test_a_workload_accounts_for_every_job(tmp_path: Path) -> None:
     assert max(figures["max_in_flight"].values()) <= 10
     assert 0 < figures["utilisation"] <= 1
     assert set(found["processes"]) == {"worker", "receiver", "ticker", "valkey", "simulator", "client"}
-    assert all(process["rss_bytes"] > 0 for process in found["processes"].values())
+    assert all(0 < each["pss_bytes"] <= each["rss_bytes"] for each in found["processes"].values())
     assert found["cpu_ms_per_job"] > 0
     assert "jobs per second" in run.stdout
 
@@ -155,6 +156,10 @@ def test_usage_is_read_from_proc_and_from_ps() -> None:
     fields = "S 1 77 77 0 -1 0 0 0 0 0 300 100 40 10 20 0 1 0 5 1000 25"
     ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     assert read_stat(7, f"7 (a (name) of it) {fields}") == Process(7, 77, 450 / ticks, 25 * page)
+    assert (
+        read_rollup("55d0-7ffc ---p 0 00:00 0 [rollup]\nRss:  90 kB\nPss:  40 kB\nPss_Dirty: 9 kB\n")
+        == 40_960
+    )
     assert read_ps("  7  77 100 1:02.50") == Process(7, 77, 62.5, 102_400)
     assert read_ps("7 77 0 2-03:04:05") == Process(7, 77, 2 * 86_400 + 3 * 3_600 + 4 * 60 + 5, 0)
 
@@ -163,3 +168,27 @@ def test_usage_counts_a_whole_process_group_and_this_process() -> None:
     usages = usage_of({"group": os.getpgrp()}, aside=0.0)
     assert usages["group"].rss_bytes >= usages["client"].rss_bytes > 0
     assert usages["client"].cpu_seconds > 0
+
+
+TOUCHES = """
+import mmap, sys
+with open(sys.argv[1], "r+b") as file, mmap.mmap(file.fileno(), 0) as pages:
+    assert not any(pages[::4096])
+    print("touched", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(not HAS_PROC, reason="nobody tells it here")
+def test_a_page_that_processes_share_is_counted_once(tmp_path: Path) -> None:
+    path, size = tmp_path / "pages", 32 * 2**20
+    path.write_bytes(bytes(size))
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as pages:
+        assert not any(pages[::4096])
+        alone = usage_of({}, aside=0.0)["client"]
+        command = [sys.executable, "-c", TOUCHES, str(path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+            assert other.stdout and other.stdout.readline() == b"touched\n"
+            shared = usage_of({}, aside=0.0)["client"]
+    assert alone.pss_bytes - shared.pss_bytes > 0.4 * size
+    assert abs(alone.rss_bytes - shared.rss_bytes) < 0.4 * size

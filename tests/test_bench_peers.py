@@ -41,7 +41,10 @@ def test_the_figures_of_a_round_leave_the_simulator_out() -> None:
         "posts": 60, "refused": {"429A": 40}, "max_concurrent": {"a": 4}, "refills": 1,
         "refill_p50_ms": 1.0, "refill_p95_ms": 1.0, "duplicates_by_prompt": 2,
     }  # fmt: skip
-    usage = {"worker": Usage(0.03, 2**20), "client": Usage(0.01, 2**20), "simulator": Usage(9.0, 2**30)}
+    usage = {
+        "worker": Usage(0.03, 2**20, 2**19), "client": Usage(0.01, 2**20, 2**20),
+        "simulator": Usage(9.0, 2**30, 2**30),
+    }  # fmt: skip
     ran = Ran(20, 10.0, {"succeeded": 17, "failed": 1, "cancelled": 0}, stats, (), usage)
     told = figures_of(ran, Work(SETUP, 20, 0, SLOTS))
     assert told["jobs_per_second"] == 2
@@ -49,7 +52,7 @@ def test_the_figures_of_a_round_leave_the_simulator_out() -> None:
     assert told["utilisation_while_backlog"] is None
     assert (told["posts_per_job"], told["lost"], told["paid_twice"]) == (3, 3, 2)
     assert told["cpu_ms_per_job"] == pytest.approx(2)
-    assert told["rss_mib"] == 2
+    assert (told["pss_mib"], told["rss_mib"]) == (1.5, 2)
     assert set(figures_of(ran, Work(SETUP, 20, 0, THROUGHPUT))) < set(told)
 
 

@@ -38,7 +38,7 @@ def enqueue(place: Place, jobs: int, rounds: int) -> Report:
     return Report(
         {"jobs": jobs, "rounds": rounds},
         jobs,
-        {CLIENT: Usage(last["cpu_seconds"], last["peak_bytes"])},
+        {CLIENT: Usage(last["cpu_seconds"], last["peak_bytes"], last["peak_bytes"])},
         lost=jobs - last["known"],
         paid_twice=0,
         rows=[Row(ours.name, {**ours.figures, "times_celery": times}), celery],

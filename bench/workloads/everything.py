@@ -100,6 +100,7 @@ def _own(told: Mapping[str, Any]) -> dict[str, float | None]:
     return {
         **figures,
         "cpu_ms_per_job": told["cpu_ms_per_job"],
+        "pss_mib": told["pss_bytes"] / MEBIBYTE,
         "rss_mib": told["rss_bytes"] / MEBIBYTE,
         "lost": told["lost"],
         "paid_twice": told["paid_twice"],
