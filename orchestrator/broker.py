@@ -84,15 +84,7 @@ def make_app(broker_url: str, result_url: str, result_seconds: int = RETENTION.e
         worker_send_task_events=True,
         worker_consumer="workers.consuming:TellingConsumer",
         worker_hijack_root_logger=False,
-        # The default scheduler keeps a file, which a killed ticker may leave unreadable for the next.
-        beat_scheduler="celery.beat:Scheduler",
-        beat_schedule={
-            "tick": {
-                "task": TICK,
-                "schedule": TICK_SECONDS,
-                "options": {"queue": TICK_QUEUE, "expires": 10 * TICK_SECONDS},
-            }
-        },
+        beat_scheduler="workers.ticking:Ticker",
     )
     return app
 
@@ -164,6 +156,10 @@ class Broker:
     def refuse(self, message: Message, reason: str) -> None:
         """Let a task that could not become a job fail as itself, for its links and chords to see."""
         self._send([(message, REFUSED)], {REASON: reason}, again=False)
+
+    def tick(self) -> None:
+        """Ask a worker to see to what is due."""
+        self._ask(TICK, (), TICK_QUEUE)
 
     def poll(self, attempts: Sequence[tuple[str, float]], until: float) -> None:
         """Ask a worker to ask the providers how these attempts are doing, each at its moment.
@@ -268,14 +264,15 @@ def is_hint(headers: Mapping[str, Any]) -> bool:
 
 def waiting_in(connection: Any, queues: Iterable[str]) -> dict[str, int]:
     """Queue → messages in it that no worker has taken. Raises: whatever the broker's transport does."""
-    return {queue: _waiting_in(connection, queue) for queue in queues}
+    count = redis_queues.waiting_in if redis_queues.speaks_redis(connection) else _waiting_in
+    return {queue: count(connection, queue) for queue in queues}
 
 
 def _waiting_in(connection: Any, queue: str) -> int:
     with connection.channel() as channel:  # of its own: RabbitMQ closes one that names what does not exist
         try:
             return int(channel.queue_declare(queue=queue, passive=True).message_count)
-        except ChannelError:  # on Redis an empty queue does not exist
+        except ChannelError:  # it is empty, and so does not exist
             return 0
 
 

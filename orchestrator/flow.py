@@ -329,11 +329,22 @@ class Flow:
         if known and upstream_id and self.exchange.cancel(known, upstream_id):
             self.store.stopped(job_id)
 
+    def remind(self, horizon_seconds: float = 0.0, anyway: bool = False) -> bool:
+        """Grant what is free, and ask for a tick where anything is due, now or so soon, or `anyway`.
+
+        Gives whether it asked.
+        """
+        now = self.clock()
+        self._fill(now)
+        asks = self.store.is_due(now + horizon_seconds) or anyway
+        if asks:
+            self.broker.tick()
+        return asks
+
     def tick(self, horizon_seconds: float = 0.0) -> int:
         """See to everything that is due, and to polls due so soon. Gives how much that was."""
         total, began_at = 0, self.clock()
-        # Whatever kept a free slot from being granted, it is granted now.
-        self.broker.submit(self.store.fill_all(self.exchange.providers, began_at))
+        self._fill(began_at)
         while True:
             now = self.clock()
             claimed, grants = self.store.claim(now, horizon_seconds)
@@ -347,6 +358,10 @@ class Flow:
             if not claimed.count:
                 self.observer.ticked(self.clock() - began_at)
                 return total
+
+    def _fill(self, now: float) -> None:
+        """Whatever kept a free slot from being granted, it is granted now."""
+        self.broker.submit(self.store.fill_all(self.exchange.providers, now))
 
     def _settle(
         self,

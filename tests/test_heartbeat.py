@@ -78,7 +78,7 @@ def test_worker_beats_until_messages_wait_that_it_is_not_brought(run, beats, ser
     assert said - beats.stat().st_mtime >= SILENT_AT_LEAST_SECONDS
 
 
-def test_ticker_beats_only_while_its_ticks_are_published(run, beats, server, tmp_path):
+def test_ticker_beats_only_while_redis_tells_it_what_is_due(run, beats, server, tmp_path):
     run("-A", "workers", "beat", "--pidfile=")
     beat_again(beats)
     server.kill()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from workers import heartbeat as heartbeat  # these three by their signals
-from workers import metrics as metrics
+from workers import metrics as metrics  # these two by their signals
 from workers import watchdog as watchdog
 from workers.tasks import app, generate
 

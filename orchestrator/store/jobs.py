@@ -220,6 +220,10 @@ class Jobs:
         )
         return claimed, records.messages(grants)
 
+    def is_due(self, moment: float) -> bool:
+        """Whether anything must be looked at by then."""
+        return bool(self._link.call(lambda: self._link.client.zcount(f"{PREFIX}due", "-inf", moment)))
+
     def fill(self, provider: str, now: float) -> tuple[Message, ...]:
         """Grant free slots to who waits."""
         return self.fill_all([provider], now)
