@@ -95,6 +95,11 @@ class Broker:
     def __init__(self, app: Celery, observer: Observer = NOBODY) -> None:
         self.app = app
         self._observer = observer
+        self._see_to: Callable[[Sequence[Sent]], None] = self.publish
+
+    def put_off(self, later: Callable[[Sequence[Sent]], None]) -> None:
+        """Let `later` see to it that hints are published, so that who has them sent need not wait."""
+        self._see_to = later
 
     def submit(self, messages: Sequence[Message]) -> None:
         """Ask workers to submit these granted attempts."""
@@ -204,9 +209,11 @@ class Broker:
         more: Mapping[str, Any] | None = None,
         again: bool = True,
     ) -> None:
-        made = [each for message, phase in asked if (each := self._made(message, phase, more))]
-        if not made:
-            return
+        if made := [each for message, phase in asked if (each := self._made(message, phase, more))]:
+            self._see_to(made) if again else self.publish(made, again)
+
+    def publish(self, made: Sequence[Sent], again: bool = True) -> None:
+        """Send messages that are made. What cannot be sent is told, and raises nothing."""
         try:
             with self.app.producer_or_acquire() as producer:
                 self._publish(producer, made, again)

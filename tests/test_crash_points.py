@@ -89,6 +89,7 @@ CRASHES = (
     Crash("worker: picture described, no result yet", "after Artifacts.describe"),
     Crash("worker: Celery has the result, no end yet", "before Jobs.end"),
     Crash("receiver: settled, not published", "after Jobs.settle"),
+    Crash("receiver: to be published after the answer", "after Broker.go_on"),
     Crash("worker: finish taken, not begun", "before Jobs.begin_finish"),
     Crash(
         "cancel: cancelled, not published", "before Broker.finish", "[forever]",

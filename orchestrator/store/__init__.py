@@ -85,6 +85,7 @@ class Store(Jobs, Waiting):
         self.notices = Notices(link)
         self.server = Server(link)
         self.whole = Wholes(link)
+        self.gather = link.gather  # for a process in which many wait at the same time
 
     def close(self) -> None:
         self._link.client.close()

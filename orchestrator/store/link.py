@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import redis
@@ -16,6 +16,7 @@ from orchestrator.store.steps import scripts
 PREFIX = "orc:"
 WAIT_SLICE_SECONDS = 5.0  # how long one blocking read lasts; the net below a lost wake-up
 
+LOST = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
 CANNOT_WRITE = (
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.ReadOnlyError,
@@ -23,6 +24,9 @@ CANNOT_WRITE = (
     redis.exceptions.ClusterDownError,
 )
 CANNOT_WRITE_WORDS = ("MISCONF", "NOREPLICAS", "LOADING", "OOM", "READONLY")
+
+Step = tuple[Any, tuple[Any, ...]]  # a script, and its arguments
+Gathering = Callable[[Callable[[Sequence[Step]], list[Any]]], Callable[[Step], Any]]
 
 
 class Link:
@@ -34,24 +38,58 @@ class Link:
         self._at_hand = AtHand(self.client)
         kept = f"local KEEP, KEEP_DEAD = {retention.ended}, {retention.failed}\n"
         self._steps = {name: self.client.register_script(text) for name, text in scripts(kept).items()}
+        self._run: Callable[[Step], Any] = self._run_one
+
+    def gather(self, gathering: Gathering) -> None:
+        """Let steps that are asked for at the same time go to Redis in one go.
+
+        `gathering` is handed what runs several, and gives what runs one. Nobody's reply comes before his own
+        step was carried out.
+        """
+        self._run = gathering(self._run_all)
 
     def step(self, name: str, *arguments: Any) -> Any:
-        return self.call(lambda: self._run(self._steps[name], arguments))
+        return self.call(lambda: self._run((self._steps[name], arguments)))
 
     def step_in(self, pipeline: Any, name: str, *arguments: Any) -> None:
         """One of the commands that a pipeline sends together."""
         self._steps[name](args=arguments, client=pipeline)
 
-    def _run(self, script: Any, arguments: tuple[Any, ...]) -> Any:
+    def _run_one(self, step: Step) -> Any:
+        script, arguments = step
         try:
             return self._at_hand.ask("EVALSHA", script.sha, 0, *arguments)
         except redis.exceptions.NoScriptError:
             return script(args=arguments)  # which loads it; called each time, it would cost more
 
+    def _run_all(self, steps: Sequence[Step]) -> list[Any]:
+        """For each what it replied, or what it raised. Raises: LOST."""
+        if len(steps) == 1:
+            return [self._tried(steps[0])]
+        try:
+            with self.client.pipeline(transaction=False) as pipeline:
+                for script, arguments in steps:
+                    pipeline.execute_command("EVALSHA", script.sha, 0, *arguments)
+                replies: list[Any] = pipeline.execute(raise_on_error=False)
+        except LOST:
+            raise
+        except Exception:  # arguments of one that cannot be sent, or a reply that cannot be read
+            return [self._tried(step) for step in steps]
+        return [
+            self._tried(step) if isinstance(reply, redis.exceptions.NoScriptError) else reply
+            for step, reply in zip(steps, replies, strict=True)
+        ]
+
+    def _tried(self, step: Step) -> Any:
+        try:
+            return self._run_one(step)
+        except Exception as error:
+            return error
+
     def call(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
-        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
+        except LOST as error:
             _unavailable(error)
         except redis.exceptions.ResponseError as error:
             # redis-py cuts the word off the messages it has a class for.
