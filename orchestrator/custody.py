@@ -5,15 +5,14 @@ Nothing here generates. What cannot be kept for now stays `collecting` for as lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 from orchestrator import retry
 from orchestrator.errors import CollectFailed, JobFailed, NotFound, StorageFailed
 from orchestrator.events import log
-from orchestrator.models import Artifact, Job, attempt_id
+from orchestrator.models import Artifact, attempt_id
 from orchestrator.pictures import Pictures, told_at
 
 if TYPE_CHECKING:
@@ -31,16 +30,15 @@ class Custody:
     clock: Callable[[], float]  # unix seconds
     dice: Callable[[], float]  # uniform in [0, 1)
 
-    def collect(self, job: Job, lease: Lease) -> list[Artifact] | None:
+    def collect(self, lease: Lease) -> list[Artifact] | None:
         """A job's pictures, kept; None where that has to wait. `lease`: of its finish.
 
         Raises: JobFailed where it is given up.
         """
-        attempts = cache(lambda: self.store.attempts(job))
         try:
-            return self._pictures.collect(job, attempts)
+            return self._pictures.collect(lease.job, lease.attempts)
         except CollectFailed as error:
-            self._later(job, error, attempts(), lease)
+            self._later(error, lease)
             return None
 
     def refresh(self, job_id: str) -> tuple[str, ...]:
@@ -62,13 +60,12 @@ class Custody:
     def _pictures(self) -> Pictures:
         return Pictures(self.exchange)
 
-    def _later(
-        self, job: Job, error: CollectFailed, attempts: Sequence[Mapping[str, str]], lease: Lease
-    ) -> None:
+    def _later(self, error: CollectFailed, lease: Lease) -> None:
+        job = lease.job
         self.exchange.observer.not_collected(job.provider, type(error).__name__)
         now, urls = self.clock(), error.fresh_urls
         if urls or not job.artifacts_die_at:
-            known_since = now if urls else told_at(job, attempts)
+            known_since = now if urls else told_at(job, lease.attempts)
             dies_at = self._pictures.die_at(job, urls or job.artifact_urls, known_since)
         else:
             dies_at = job.artifacts_die_at

@@ -237,7 +237,7 @@ class Flow:
         try:
             if lease.again:
                 on_again()
-            result = self._finish(lease.job, lease)
+            result = self._finish(lease)
             ends = result is not None and self.leases.is_ours(lease)
         except (JobFailed, JobCancelled):
             ends = self.leases.is_ours(lease)
@@ -249,14 +249,15 @@ class Flow:
                 self.leases.drop(lease)
         return result if ends else None
 
-    def _finish(self, job: Job, lease: Lease) -> dict[str, Any] | None:
+    def _finish(self, lease: Lease) -> dict[str, Any] | None:
+        job = lease.job
         if job.state is State.CANCELLED:
             self.stop(job.id, job.provider, job.account, self.store.to_stop(job.id))
             raise JobCancelled(job.reason or f"job {job.id} was cancelled")
         if not job.artifact_urls:
             raise JobFailed(_why(job))
         begun_at = self.clock()
-        artifacts = self.custody.collect(job, lease)
+        artifacts = self.custody.collect(lease)
         if artifacts is None:
             return None
         now = self.clock()

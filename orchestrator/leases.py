@@ -7,7 +7,7 @@ another's by then, and leaves it to that one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread, get_ident
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ class Lease:
     """The right to finish one job, as this process knows it. Thread-safe."""
 
     job: Job = field(repr=False)  # as it stood when the finish began
+    attempts: Sequence[Mapping[str, str]] = field(repr=False)  # their records then, first to last
     kept_until: float  # unix seconds: it is not made longer after that
     again: bool = False  # the finish was begun before
     token: str = ""  # as the store gave it: until when it lasts, in unix seconds; empty: it is another's
@@ -62,7 +63,9 @@ class Leases:
         begun = self._store.begin_finish(job_id, now)
         if begun is None:
             return None
-        lease = self._held[job_id, get_ident()] = Lease(begun.job, now + LONGEST_SECONDS, begun.again)
+        lease = self._held[job_id, get_ident()] = Lease(
+            begun.job, begun.attempts, now + LONGEST_SECONDS, begun.again
+        )
         lease.take(begun.token, now)
         self._some.set()
         self._see_to_keeper()

@@ -5,7 +5,7 @@ Nothing here generates. When it is tried again, and when it is given up, `custod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,10 +27,10 @@ class Pictures:
 
     exchange: Exchange
 
-    def collect(self, job: Job, attempts: Callable[[], Sequence[Mapping[str, str]]]) -> list[Artifact]:
+    def collect(self, job: Job, attempts: Sequence[Mapping[str, str]]) -> list[Artifact]:
         """Fetch and keep a job's pictures.
 
-        `attempts` gives the records of the job's attempts. Where a URL has expired, the provider is asked for
+        `attempts`: the records of the job's attempts. Where a URL has expired, the provider is asked for
         fresh ones, once.
         Raises: CollectFailed.
         """
@@ -43,7 +43,7 @@ class Pictures:
         try:
             return self._keep(place, job, account, attempts)
         except CollectFailed as failed:
-            fresh_urls = self._fresh_urls(account, attempts()) if failed.http_status in GONE else ()
+            fresh_urls = self._fresh_urls(account, attempts) if failed.http_status in GONE else ()
             if not fresh_urls or fresh_urls == job.artifact_urls:
                 raise
         log("artifacts.refreshed", job=job.id, account=account.name)
@@ -73,11 +73,7 @@ class Pictures:
         return min(provider.artifact_dies_at(url, told_at) for url in urls)
 
     def _keep(
-        self,
-        place: Artifacts,
-        job: Job,
-        account: Account,
-        attempts: Callable[[], Sequence[Mapping[str, str]]],
+        self, place: Artifacts, job: Job, account: Account, attempts: Sequence[Mapping[str, str]]
     ) -> list[Artifact]:
         kept = []
         provider = self.exchange.provider_of(account)
@@ -85,7 +81,7 @@ class Pictures:
             name = self.exchange.naming.name(job, number)
             with self.exchange.upstream.download(url, provider.artifact_hosts, account.base_url) as chunks:
                 kept.append(place.put(name, url, chunks))
-            about = sidecar(job, provider, _winner(attempts(), account.name), number, kept[-1])
+            about = sidecar(job, provider, _winner(attempts, account.name), number, kept[-1])
             place.describe(name, written(about))
         return kept
 

@@ -680,7 +680,7 @@ def gone(status: int) -> CollectFailed:
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 def test_an_expired_url_is_asked_for_anew_and_collected(status):
     upstream = FakeUpstream(gone(status), DONE, Chunks())
-    assert Pictures(exchange(upstream)).collect(JOB, lambda: [WON, LATER_ONE]) == [Artifact(FRESH, "b/j-1")]
+    assert Pictures(exchange(upstream)).collect(JOB, [WON, LATER_ONE]) == [Artifact(FRESH, "b/j-1")]
     assert upstream.asked == [OLD, ASKED, FRESH]
 
 
@@ -704,7 +704,7 @@ def test_an_expired_url_is_asked_for_anew_and_collected(status):
 def test_what_cannot_be_refreshed_is_collected_later(answers, attempts, asked):
     upstream = FakeUpstream(*answers)
     with pytest.raises(CollectFailed) as failed:
-        Pictures(exchange(upstream)).collect(JOB, lambda: attempts)
+        Pictures(exchange(upstream)).collect(JOB, attempts)
     assert upstream.asked == asked
     # What was told fresh is what is tried then.
     assert failed.value.fresh_urls == ((FRESH,) if FRESH in asked else ())
@@ -712,10 +712,10 @@ def test_what_cannot_be_refreshed_is_collected_later(answers, attempts, asked):
 
 def test_a_url_that_lives_is_not_asked_for_anew():
     upstream = FakeUpstream(Chunks())
-    assert Pictures(exchange(upstream)).collect(JOB, lambda: [WON]) == [Artifact(OLD, "b/j-1")]
+    assert Pictures(exchange(upstream)).collect(JOB, [WON]) == [Artifact(OLD, "b/j-1")]
     assert upstream.asked == [OLD]
 
 
 def test_without_a_place_to_keep_them_only_urls_are_given():
-    (artifact,) = Pictures(exchange(FakeUpstream(), artifacts=None)).collect(JOB, list)
+    (artifact,) = Pictures(exchange(FakeUpstream(), artifacts=None)).collect(JOB, [])
     assert (artifact.url, artifact.path) == (OLD, None)

@@ -37,6 +37,7 @@ class Begun:
     """A finish that was begun."""
 
     job: Job  # without its `due_at`
+    attempts: tuple[Mapping[str, str], ...]  # their records, first to last
     token: str  # of the lease; until when it holds, in unix seconds
     again: bool  # it was begun before: what came of that is not known here
 

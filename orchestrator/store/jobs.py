@@ -164,9 +164,14 @@ class Jobs:
         found = self._link.step("begin_finish", job_id, now)
         if not found:
             return None
-        again, fields = found
-        row = dict(zip(fields[::2], fields[1::2], strict=True))
-        return Begun(records.job(job_id, row, None), row["finishing"], bool(again))
+        again, job, attempts = found
+        row = records.fields(job)
+        return Begun(
+            job=records.job(job_id, row, None),
+            attempts=tuple(map(records.fields, attempts)),
+            token=row["finishing"],
+            again=bool(again),
+        )
 
     def stopped(self, job_id: str) -> None:
         """The provider was asked to stop a cancelled job's generation."""

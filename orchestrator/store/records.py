@@ -60,6 +60,11 @@ def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+def fields(row: Sequence[str]) -> dict[str, str]:
+    """A hash as a script gives it: names and values in turn."""
+    return dict(zip(row[::2], row[1::2], strict=True))
+
+
 def message(row: Sequence[Any]) -> Message:
     job_id, provider, parameters, options, attempt = row
     return Message(job_id, provider, json.loads(parameters), json.loads(options or "{}"), attempt)
