@@ -9,24 +9,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import Celery, states
+from celery import states
 from celery.exceptions import Ignore
 from celery.signals import worker_ready
 from celery.utils.time import get_exponential_backoff_interval
 from flask import Flask, request
 
 from bench.peers import blocking, work
-from bench.peers.apis import Outcome
+from bench.peers.celery_app import app, result
 
 LONGEST_RETRY_SECONDS = 3
 
-app = Celery("peer", broker=work.REDIS_URL, backend=work.REDIS_URL)
-app.conf.update(
-    worker_prefetch_multiplier=1,
-    task_acks_late=True,
-    task_reject_on_worker_lost=True,
-    result_backend_thread_safe=True,
-)
 http = blocking.session()
 worker_ready.connect(blocking.ready)
 receiver = Flask(__name__)
@@ -58,13 +51,6 @@ def callback() -> tuple[str, int]:
 @receiver.get("/healthz")
 def healthz() -> str:
     return "ok"
-
-
-def result(job_id: str) -> Outcome | None:
-    meta = app.backend.get_task_meta(job_id)
-    if meta["status"] == states.FAILURE:
-        return {"state": "failed", "url": None}
-    return meta["result"] if meta["status"] == states.SUCCESS else None
 
 
 def main() -> None:
