@@ -70,7 +70,7 @@ def leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
     stack = request.config.stash.get(SHARED, None)
     left = left_at(stack) if stack else {}
     if stack:  # whatever trouble it was told to make ends, too
-        requests.post(f"{stack.simulator_url}/__reset__", timeout=5).raise_for_status()
+        requests.post(f"{stack.simulator_url}/__reset__", timeout=30).raise_for_status()
     left |= changed(before, {*stack.environment, *SECRETS} if stack else ())
     assert not left, f"{request.node.name} leaves behind: {left}"
 
@@ -106,7 +106,7 @@ def stats(stack: Stack):
     """The simulator's own count of what reached it."""
 
     def read() -> dict[str, object]:
-        return requests.get(f"{stack.simulator_url}/__stats__", timeout=5).json()["total"]
+        return requests.get(f"{stack.simulator_url}/__stats__", timeout=30).json()["total"]
 
     return read
 
@@ -116,7 +116,7 @@ def control(stack: Stack):
     """Tells the simulator to misbehave."""
 
     def tell(**what: object) -> None:
-        answer = requests.post(f"{stack.simulator_url}/__control__", json=what, timeout=5)
+        answer = requests.post(f"{stack.simulator_url}/__control__", json=what, timeout=30)
         assert answer.ok, answer.text
 
     return tell
@@ -130,8 +130,8 @@ def stop_generations(stack: Stack) -> Callable[[str], None]:
     def stop(words: str) -> None:
         for name in ACCOUNTS:
             asked = {"limit": 1000, "offset": 0, "email": f"{name}@example.com"}
-            told = requests.get(tasks, params=asked, headers=anybody, timeout=5).json()["tasks"]
+            told = requests.get(tasks, params=asked, headers=anybody, timeout=30).json()["tasks"]
             for task in (each for each in told if words in each["options"].get("text_prompt", "")):
-                requests.delete(tasks + task["taskId"], headers=anybody, timeout=5).raise_for_status()
+                requests.delete(tasks + task["taskId"], headers=anybody, timeout=30).raise_for_status()
 
     return stop

@@ -43,7 +43,7 @@ def changed(before: Mapping[str, Any], expected: Iterable[str]) -> dict[str, Any
 
 
 def _left_upstream(stack: Stack) -> dict[str, Any]:
-    told = requests.get(f"{stack.simulator_url}/__tasks__", timeout=5).json()["tasks"]
+    told = requests.get(f"{stack.simulator_url}/__tasks__", timeout=30).json()["tasks"]
     generations = [task["prompt"][:60] for task in told if task["ended_at"] is None]
     return {"generations": generations} if generations else {}
 

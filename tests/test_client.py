@@ -8,6 +8,7 @@ import uuid
 import pytest
 
 from orchestrator import Conflict, Invalid, JobCancelled, JobNotFound, Orchestrator, Unsupported
+from orchestrator.store.link import WAIT_SLICE_SECONDS
 
 FRAMES = "useapi_frames"
 
@@ -32,7 +33,7 @@ def test_job_goes_from_enqueue_to_a_picture(orchestrator):
 
 def test_result_may_be_asked_twice_and_from_another_handle(orchestrator):
     job = orchestrator.enqueue(FRAMES, *prompts(1))
-    assert job.result(timeout=60) == orchestrator.job(job.id).result(timeout=1)
+    assert job.result(timeout=60) == orchestrator.job(job.id).result(timeout=30)
 
 
 def test_result_that_is_not_there_in_time_raises_and_the_job_goes_on(orchestrator):
@@ -44,14 +45,14 @@ def test_result_that_is_not_there_in_time_raises_and_the_job_goes_on(orchestrato
 
 def test_unknown_job_is_said_to_be_unknown(orchestrator):
     with pytest.raises(JobNotFound, match="nobody"):
-        orchestrator.job("nobody").result(timeout=1)
+        orchestrator.job("nobody").result(timeout=30)
 
 
 def test_cancelled_job_raises_and_frees_its_slot(orchestrator):
     job = orchestrator.enqueue(FRAMES, *prompts(1, "[forever]"))
     assert job.cancel()
     with pytest.raises(JobCancelled):
-        job.result(timeout=10)
+        job.result(timeout=60)
     assert not job.cancel()
 
 
@@ -70,13 +71,13 @@ def test_ends_are_pushed_and_not_polled(orchestrator, batch_name):
     waiting = threading.Thread(target=lambda: heard.extend(job.id for job in batch.as_completed(timeout=60)))
     waiting.start()
     batch.jobs()[0].result(timeout=60)
-    waiting.join(timeout=2)
+    waiting.join(timeout=WAIT_SLICE_SECONDS - 0.5)
     assert heard == [batch.jobs()[0].id]
 
 
 def test_batch_may_be_waited_for_by_name_after_it_is_over(orchestrator, batch_name):
     orchestrator.enqueue_many(FRAMES, prompts(3), batch=batch_name).wait(timeout=60, progress=True)
-    assert len(list(orchestrator.batch(batch_name).as_completed(timeout=5))) == 3
+    assert len(list(orchestrator.batch(batch_name).as_completed(timeout=30))) == 3
 
 
 def test_batch_of_that_name_is_extended(orchestrator, batch_name):

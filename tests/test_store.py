@@ -513,7 +513,7 @@ def test_wait_for_a_job_ends_the_moment_it_ends(store):
     timer = after(0.2, lambda: store.end("j", NOW, State.SUCCEEDED, {"artifacts": []}, ""))
     began = time.monotonic()
     assert store.wait_ended("j", timeout=30).state is State.SUCCEEDED
-    assert 0.1 < time.monotonic() - began < WAIT_SLICE_SECONDS / 2
+    assert 0.1 < time.monotonic() - began < WAIT_SLICE_SECONDS
     timer.join()
 
 
@@ -536,12 +536,12 @@ def test_jobs_of_a_batch_are_told_as_they_end_those_that_ended_before_first(stor
     ended(store, "2", batch="b")
     collecting(store, "3", batch="b")
     ended(store, "other", batch="c")
-    seen = store.ended_in("b", timeout=1.0)
+    seen = store.ended_in("b", timeout=30)
     assert [next(seen), next(seen)] == ["1", "2"]
     timer = after(0.1, lambda: end(store, "3"))
     began = time.monotonic()
     assert next(seen) == "3"
-    assert time.monotonic() - began < 0.9
+    assert time.monotonic() - began < WAIT_SLICE_SECONDS
     timer.join()
     with pytest.raises(TimeoutError, match="'b'"):
-        next(seen)
+        list(store.ended_in("b", timeout=0.2))

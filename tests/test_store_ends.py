@@ -216,7 +216,7 @@ def test_end_twice_is_one_end(store, raw):
     store.begin_finish("j", NOW)
     heard = raw.pubsub(ignore_subscribe_messages=True)
     heard.subscribe("orc:ended:j")
-    heard.get_message(timeout=1)
+    heard.get_message(timeout=30)
     assert store.end("j", NOW + 5, State.SUCCEEDED, {"artifacts": [1]}, "")
     assert not store.end("j", NOW + 6, State.FAILED, None, "too late")
     job = store.job("j")
@@ -226,7 +226,7 @@ def test_end_twice_is_one_end(store, raw):
     assert store.batch("b")["ended"] == NOW + 5
     assert store.counts()[f"{PROVIDER}/succeeded"] == 1
     assert raw.xlen("orc:ended-in:b") == 1
-    assert heard.get_message(timeout=1)
+    assert heard.get_message(timeout=30)
     assert heard.get_message(timeout=0.01) is None
     heard.close()
 
