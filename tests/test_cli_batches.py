@@ -96,10 +96,10 @@ def test_cancelled_batch_is_over_for_us_for_celery_and_at_the_provider(
     eventually(lambda: all(orchestrator.flow.store.attempt(f"{each}.1").upstream_id for each in open_ids))
     assert run("cancel", "batch", name) == f"30 jobs of batch {name} cancelled\n"
     assert batch.is_over and batch.counts()["cancelled"] == 30
-    assert len(list(batch.as_completed(timeout=5))) == 30
+    assert len(list(batch.as_completed(timeout=30))) == 30
     eventually(lambda: {celery_state(orchestrator, job.id) for job in batch} == {"REVOKED"})
     with pytest.raises(TaskRevokedError):
-        orchestrator.flow.broker.app.AsyncResult(batch.jobs()[-1].id).get(timeout=5)
+        orchestrator.flow.broker.app.AsyncResult(batch.jobs()[-1].id).get(timeout=30)
     eventually(lambda: stats()["tasks"].get("DELETED", 0) - before == 5, "what was not answered, asked again")
     assert run("cancel", "batch", name) == f"0 jobs of batch {name} cancelled\n"
     assert orchestrator.flow.store.lanes.why_paused(name) == ""
@@ -261,7 +261,7 @@ def test_purged_batch_leaves_nothing_but_what_it_cost(run, enqueue, name, orches
     batch = enqueue(3)
     assert batch.wait(timeout=PATIENCE)["succeeded"] == 3
     ids = [job.id for job in batch]
-    paths = [Path(artifact.path) for job in batch for artifact in job.result(timeout=5).artifacts]
+    paths = [Path(artifact.path) for job in batch for artifact in job.result(timeout=30).artifacts]
     client = orchestrator.flow.broker.app.backend.client
     assert all(path.exists() for path in paths)
     assert (
@@ -278,13 +278,13 @@ def test_purged_batch_leaves_nothing_but_what_it_cost(run, enqueue, name, orches
 def test_pictures_stay_where_nobody_says_otherwise_and_a_second_purge_takes_the_rest(enqueue, orchestrator):
     batch = enqueue(2)
     batch.wait(timeout=PATIENCE)
-    first, second = (Path(job.result(timeout=5).artifacts[0].path) for job in batch)
+    first, second = (Path(job.result(timeout=30).artifacts[0].path) for job in batch)
     first.unlink()  # as by a purge that was interrupted
     assert batch.purge(pictures=True).pictures == 1
     assert not second.exists()
     again = enqueue(1)
     again.wait(timeout=PATIENCE)
-    (kept,) = (Path(job.result(timeout=5).artifacts[0].path) for job in again)
+    (kept,) = (Path(job.result(timeout=30).artifacts[0].path) for job in again)
     assert again.purge().jobs == 1 and kept.exists()
 
 

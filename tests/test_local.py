@@ -7,8 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +35,7 @@ from orchestrator.local.guard import Guard
 from orchestrator.local.guard_process import watch
 from orchestrator.local.processes import http_answers
 from orchestrator.local.valkey import answers
+from tests.stack_kit import eventually
 
 ROOT = Path(__file__).parents[1]
 PROC = Path("/proc")  # not on macOS; small Linux images have no `ps`
@@ -95,15 +95,6 @@ def is_running(pid: int) -> bool:
         return not PROC.exists() or ") Z " not in (PROC / str(pid) / "stat").read_text()
     except (ProcessLookupError, FileNotFoundError):
         return False
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def mode(path: Path) -> int:
@@ -191,7 +182,7 @@ def test_restart_after_a_kill_keeps_url_and_data(server: EmbeddedServer, client:
     client.set("kept", "yes")
     client.waitaof(1, 0, 5_000)
     server.kill()
-    assert eventually(lambda: [ended.exit_code for ended in server.poll()] == [-signal.SIGKILL])
+    eventually(lambda: [ended.exit_code for ended in server.poll()] == [-signal.SIGKILL])
     server.restart()
     assert not server.poll()
     assert client.get("kept") == "yes"
@@ -247,7 +238,7 @@ def test_server_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
     pid = int(line_of(process))
     assert is_running(pid)
     killed(process)
-    assert eventually(lambda: not is_running(pid))
+    eventually(lambda: not is_running(pid))
 
 
 def test_folder_of_others_is_not_closed_to_them(tmp_path: Path) -> None:
@@ -336,7 +327,7 @@ def test_child_that_ends_by_itself_is_reported_until_it_is_restarted(
 ) -> None:
     start(processes, "sleeper", SLEEPER, tmp_path)
     processes.kill("sleeper")
-    assert eventually(lambda: bool(processes.poll()))
+    eventually(lambda: bool(processes.poll()))
     (ended,) = processes.poll()
     assert (ended.name, ended.exit_code, ended.log_tail) == ("sleeper", -signal.SIGKILL, "awake")
     processes.restart("sleeper")
@@ -349,8 +340,8 @@ def test_children_of_a_killed_child_go_with_it(processes: Processes, tmp_path: P
     log = start(processes, "parent", PARENT, tmp_path, word="child")
     grandchild = int(log.read_text().split()[1])
     processes.kill("parent")
-    assert eventually(lambda: bool(processes.poll()))
-    assert eventually(lambda: not is_running(grandchild))
+    eventually(lambda: bool(processes.poll()))
+    eventually(lambda: not is_running(grandchild))
 
 
 def test_nothing_is_left_when_the_owner_is_killed(tmp_path: Path) -> None:
@@ -365,14 +356,14 @@ def test_nothing_is_left_when_the_owner_is_killed(tmp_path: Path) -> None:
     pids = [int(line_of(process)), int((tmp_path / "log").read_text().split()[1])]
     assert all(map(is_running, pids))
     killed(process)
-    assert eventually(lambda: not any(map(is_running, pids)))
+    eventually(lambda: not any(map(is_running, pids)))
 
 
 def test_child_that_ignores_the_request_to_end_is_killed_when_its_owner_is(tmp_path: Path) -> None:
     guard = Guard()
     with (tmp_path / "log").open("wb") as log:
         child = guard.spawn(STUBBORN, env={}, cwd=tmp_path, output=log.fileno())
-    assert eventually(lambda: "awake" in (tmp_path / "log").read_text())
+    eventually(lambda: "awake" in (tmp_path / "log").read_text())
     guard.close()
     assert child.wait(30) == -signal.SIGKILL
 
@@ -388,7 +379,7 @@ def test_owner_killed_before_its_child_is_let_go_leaves_nothing(tmp_path: Path) 
     pid = int(line_of(process))
     assert is_running(pid)
     killed(process)
-    assert eventually(lambda: not is_running(pid))
+    eventually(lambda: not is_running(pid))
     assert not (tmp_path / "ran").exists()
 
 
@@ -475,7 +466,7 @@ def test_stack_restarts_its_server_under_the_same_url(tmp_path: Path) -> None:
     changes = {"flower": False, "simulator": False}
     with Stack(tmp_path / "stack", options(tmp_path, **changes)) as stack:
         stack.kill("valkey")
-        assert eventually(lambda: [ended.name for ended in stack.poll()] == ["valkey"])
+        eventually(lambda: [ended.name for ended in stack.poll()] == ["valkey"])
         stack.restart("valkey")
         assert stack.poll() == []
         assert answers(stack.redis_url)

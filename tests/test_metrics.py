@@ -38,7 +38,6 @@ from webhooks.metrics import on_starting
 
 server, raw, store = store_kit.server, store_kit.raw, store_kit.store
 
-LE = "le"  # of a bucket
 ACCOUNT = {
     "provider": PROVIDER, "name": "a", "used": 3, "slots": 4, "max_jobs": "5", "learned": "4.2", "today": 7,
     "max_per_day": "9", "max_spend": "20", "opens_at": NOW + 60, "closed_by": "OutOfCredit",

@@ -21,7 +21,6 @@ from standardwebhooks import Webhook
 from tests.test_simulator import ANSWER_SECONDS, eventually, parse_png
 
 KEY, SECRET = "FPSX-signed", "a-secret-of-freepik"
-GENERATION = 0.1  # real seconds of one generation
 USUAL = ("--scale", "0.02", "--seconds", "5", "--freepik-secret", f"{KEY}={SECRET}", "--account", f"{KEY}=3")
 PROMPT = {"prompt": "a lake", "ratio": "1024:1024"}
 
