@@ -69,7 +69,7 @@ def client(house: Stack) -> Iterator[Orchestrator]:
 @pytest.fixture(autouse=True)
 def as_before(house: Stack, client: Orchestrator) -> Iterator[None]:
     """Each test finds the limits of the accounts file, nobody resting, and a simulator that is well."""
-    requests.post(f"{house.simulator_url}/__reset__", timeout=5)
+    requests.post(f"{house.simulator_url}/__reset__", timeout=30)
     yield
     names = (
         "max_jobs",
@@ -86,13 +86,13 @@ def as_before(house: Stack, client: Orchestrator) -> Iterator[None]:
 
 @pytest.fixture
 def simulated(house: Stack) -> Callable[[], dict[str, Any]]:
-    return lambda: requests.get(f"{house.simulator_url}/__stats__", timeout=5).json()
+    return lambda: requests.get(f"{house.simulator_url}/__stats__", timeout=30).json()
 
 
 @pytest.fixture
 def control(house: Stack) -> Callable[..., None]:
     def tell(**what: object) -> None:
-        answer = requests.post(f"{house.simulator_url}/__control__", json=what, timeout=5)
+        answer = requests.post(f"{house.simulator_url}/__control__", json=what, timeout=30)
         assert answer.ok, answer.text
 
     return tell

@@ -175,7 +175,7 @@ def up(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_up_leaves_no_orphan_however_it_ends(number, up):
     receiver = re.search(r"Receiver:\s+(\S+)", up.told)[1]
-    assert requests.get(f"{receiver}/readyz", timeout=5).status_code == 200
+    assert requests.get(f"{receiver}/readyz", timeout=30).status_code == 200
     started = family(up.pid)
     assert len(started) >= 7  # itself, guard, server, simulator, worker, ticker, receiver, Flower
     up.send_signal(number)
@@ -195,7 +195,7 @@ def test_up_starts_again_what_dies(up, tmp_path):
     ]
     os.kill(worker, signal.SIGKILL)
     while "starting it again" not in up.stdout.readline():
-        assert requests.get(f"{receiver}/healthz", timeout=5).ok
+        assert requests.get(f"{receiver}/healthz", timeout=30).ok
 
 
 def test_demo_ends_as_scripted_with_pictures_and_a_gallery(tmp_path):

@@ -64,7 +64,7 @@ def test_replica_that_is_promoted_under_load_goes_on_with_every_job(own, own_sta
     with redis.Redis(port=ports["second"], password=PASSWORD) as second:
         eventually(lambda: second.info("replication")["role"] == "master")
     eventually(lambda: counted(batch) == JOBS, "every job ends", seconds=120)
-    posts = requests.get(f"{own_stack.simulator_url}/__stats__", timeout=5).json()["total"]
+    posts = requests.get(f"{own_stack.simulator_url}/__stats__", timeout=30).json()["total"]
     assert posts["accepted"] == JOBS
     assert not posts["duplicates_by_prompt"]
     assert not own_stack.poll()  # nobody had to be started again

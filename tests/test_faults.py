@@ -48,7 +48,7 @@ def tasks(stack: Stack) -> Callable[[Job], list[dict[str, Any]]]:
                 f"{stack.simulator_url}/v1/runwayml/tasks/",
                 params={"offset": 0, "limit": 1000, "email": f"{name}@example.com"},
                 headers={"Authorization": "Bearer any"},
-                timeout=5,
+                timeout=30,
             )
             assert answer.ok, answer.text
             found += answer.json()["tasks"]

@@ -67,7 +67,7 @@ def enqueue(client: Orchestrator) -> Callable[[str], Job]:
 
 @pytest.fixture
 def stats(freepik: Stack) -> Callable[[], dict[str, Any]]:
-    return lambda: requests.get(f"{freepik.simulator_url}/__stats__", timeout=5).json()["apis"][PROVIDER]
+    return lambda: requests.get(f"{freepik.simulator_url}/__stats__", timeout=30).json()["apis"][PROVIDER]
 
 
 # marker, attempts, generations paid for

@@ -56,7 +56,7 @@ def own(own_stack: Stack) -> Iterator[Orchestrator]:
 
 
 def tally(stack: Stack) -> dict[str, Any]:
-    return requests.get(f"{stack.simulator_url}/__stats__", timeout=5).json()["total"]
+    return requests.get(f"{stack.simulator_url}/__stats__", timeout=30).json()["total"]
 
 
 def prompts(count: int) -> list[dict[str, str]]:
@@ -143,11 +143,11 @@ def test_collector_that_stands_still_for_longer_than_its_lease_tells_no_second_e
 
 def test_receiver_that_leaves_is_first_not_ready_and_goes_on_answering(own_stack):
     def status(path: str) -> int:
-        return requests.get(f"{own_stack.receiver_url}{path}", timeout=5).status_code
+        return requests.get(f"{own_stack.receiver_url}{path}", timeout=30).status_code
 
     assert status("/readyz") == 200
     own_stack.kill("receiver", signal.SIGTERM)
     eventually(lambda: status("/readyz") == 503, "it says that it ends")
-    assert requests.post(f"{own_stack.receiver_url}/callbacks/{FRAMES}/forged", timeout=5).status_code == 401
+    assert requests.post(f"{own_stack.receiver_url}/callbacks/{FRAMES}/forged", timeout=30).status_code == 401
     assert status("/healthz") == 200
     assert ended(own_stack, "receiver") == 0

@@ -187,7 +187,7 @@ def test_the_end_of_a_job_is_told_by_a_signed_webhook(orchestrator, receiver, ru
     job = orchestrator.enqueue(FRAMES, *prompts(1), notify_url=where.url)
     (event,) = heard(where, 1)
     assert event["type"] == "job.succeeded" and event["data"]["job_id"] == job.id
-    assert event["data"]["artifacts"][0]["sha256"] == job.result(timeout=5).artifacts[0].sha256
+    assert event["data"]["artifacts"][0]["sha256"] == job.result(timeout=30).artifacts[0].sha256
     headers, body = where.heard[0]
     assert Webhook(OLD_SECRET).verify(body, headers) == event  # while secrets are rotated
     assert headers["content-type"] == "application/json"

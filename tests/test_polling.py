@@ -42,7 +42,7 @@ def run(own: Orchestrator, count: int, marker: str = "") -> None:
 
 
 def polls(stack: Stack) -> int:
-    return int(requests.get(f"{stack.simulator_url}/__stats__", timeout=5).json()["total"]["polls"])
+    return int(requests.get(f"{stack.simulator_url}/__stats__", timeout=30).json()["total"]["polls"])
 
 
 def missing() -> float:

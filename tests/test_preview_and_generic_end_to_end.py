@@ -110,7 +110,7 @@ def client(own_stack: Stack) -> Iterator[Orchestrator]:
 @pytest.fixture
 def stats(own_stack: Stack) -> Callable[[str], dict[str, Any]]:
     """What the simulator counted at one API."""
-    return lambda api: requests.get(f"{own_stack.simulator_url}/__stats__", timeout=5).json()["apis"][api]
+    return lambda api: requests.get(f"{own_stack.simulator_url}/__stats__", timeout=30).json()["apis"][api]
 
 
 @pytest.fixture

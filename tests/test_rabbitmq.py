@@ -65,7 +65,7 @@ def test_jobs_are_made_once_over_callbacks_polls_a_killed_worker_and_a_broker_th
     rabbit.restart()
     assert called.wait(timeout=120)["succeeded"] == JOBS
     assert polled.wait(timeout=120)["succeeded"] == 10
-    posts = requests.get(f"{own_stack.simulator_url}/__stats__", timeout=5).json()["total"]
+    posts = requests.get(f"{own_stack.simulator_url}/__stats__", timeout=30).json()["total"]
     assert posts["accepted"] == JOBS + 10 + URGENT
     assert not posts["duplicates_by_prompt"]
     assert not own_stack.poll()
@@ -81,7 +81,7 @@ def test_worker_that_leaves_gives_rabbitmq_back_what_it_held(own, own_stack, rab
     assert batch.wait(timeout=120)["succeeded"] == 20
     eventually(lambda: not any(own.flow.broker.waiting().values()), "every queue is empty")
     assert rabbit.lengths().keys() >= own.flow.broker.waiting().keys()
-    assert not requests.get(f"{own_stack.simulator_url}/__stats__", timeout=5).json()["total"][
+    assert not requests.get(f"{own_stack.simulator_url}/__stats__", timeout=30).json()["total"][
         "duplicates_by_prompt"
     ]
 

@@ -82,7 +82,7 @@ def waiting(stack: Stack, orchestrator: Orchestrator, keys: list[Secret]) -> Ite
     for each in made:
         each.job.cancel()
         address = f"{stack.simulator_url}/v1/runwayml/tasks/{quote(each.upstream_id, safe=':@')}"
-        requests.delete(address, headers={"Authorization": "Bearer any"}, timeout=5)
+        requests.delete(address, headers={"Authorization": "Bearer any"}, timeout=30)
 
 
 @pytest.fixture
@@ -124,13 +124,13 @@ def log(stack: Stack) -> Callable[[], str]:
 
 @pytest.mark.parametrize(("path", "text"), [("/healthz", "ok"), ("/readyz", "ready")])
 def test_receiver_says_how_it_is(path, text, stack):
-    answer = requests.get(stack.receiver_url + path, timeout=5)
+    answer = requests.get(stack.receiver_url + path, timeout=30)
     assert (answer.status_code, answer.text.strip()) == (200, text)
 
 
 @pytest.mark.parametrize("path", ["/", "/callbacks", "/callbacks/useapi_frames/", "/metrics", "/static/x"])
 def test_nothing_else_is_served(path, stack):
-    assert requests.get(stack.receiver_url + path, timeout=5).status_code == 404
+    assert requests.get(stack.receiver_url + path, timeout=30).status_code == 404
 
 
 # --- who is let in -------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def test_unknown_provider_is_not_found(waiting, post):
 def test_only_post_is_answered(method, waiting, stack):
     one = waiting()
     address = f"{stack.receiver_url}/callbacks/{PROVIDER}/{one.reference}"
-    assert requests.request(method, address, json=one.body(), timeout=5).status_code == 405
+    assert requests.request(method, address, json=one.body(), timeout=30).status_code == 405
     assert one.job.state == "submitted"
 
 

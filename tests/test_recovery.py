@@ -398,7 +398,7 @@ def client(own_stack: Stack) -> Iterator[Orchestrator]:
 
 def test_generations_that_ran_while_redis_was_lost_bring_their_pictures(own_stack, client):
     def accepted() -> int:
-        return requests.get(f"{own_stack.simulator_url}/__stats__", timeout=5).json()["total"]["accepted"]
+        return requests.get(f"{own_stack.simulator_url}/__stats__", timeout=30).json()["total"]["accepted"]
 
     def recover(*words: str) -> dict[str, Any]:
         done = CliRunner().invoke(main, ["recover", "--json", *words])

@@ -78,7 +78,7 @@ def under_load(own: Orchestrator, own_stack: Stack) -> Iterator[None]:
 
 
 def tally(stack: Stack) -> dict[str, Any]:
-    return requests.get(f"{stack.simulator_url}/__stats__", timeout=5).json()["total"]
+    return requests.get(f"{stack.simulator_url}/__stats__", timeout=30).json()["total"]
 
 
 @pytest.mark.parametrize("time_of_it", ["first", "second"])

@@ -65,7 +65,7 @@ def orchestrator(stack: Stack) -> Iterator[Orchestrator]:
 @pytest.fixture
 def control(stack: Stack):
     def tell(**what: object) -> None:
-        answer = requests.post(f"{stack.simulator_url}/__control__", json=what, timeout=5)
+        answer = requests.post(f"{stack.simulator_url}/__control__", json=what, timeout=30)
         assert answer.ok, answer.text
 
     return tell
@@ -74,7 +74,7 @@ def control(stack: Stack):
 @pytest.fixture
 def stats(stack: Stack) -> Callable[[], dict[str, Any]]:
     """The simulator's own count of what reached this API."""
-    return lambda: requests.get(f"{stack.simulator_url}/__stats__", timeout=5).json()["apis"]["runway"]
+    return lambda: requests.get(f"{stack.simulator_url}/__stats__", timeout=30).json()["apis"]["runway"]
 
 
 @pytest.fixture

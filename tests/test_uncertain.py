@@ -83,7 +83,7 @@ def enqueue(client: Orchestrator) -> Callable[..., Job]:
 def accepted(own_stack: Stack) -> Callable[[], int]:
     """Generations that were begun at the provider, and so paid for."""
     address = f"{own_stack.simulator_url}/__stats__"
-    return lambda: requests.get(address, timeout=5).json()["apis"][GENERIC]["accepted"]
+    return lambda: requests.get(address, timeout=30).json()["apis"][GENERIC]["accepted"]
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_a_callback_is_taken_though_another_account_tries_by_now(enqueue, told, 
         upstream_id = client.flow.store.attempt(f"{job.id}.1").upstream_id
         body = {"job": {"id": upstream_id, "state": "done", "images": [{"url": picture}]}}
         answer = requests.post(
-            f"{own_stack.receiver_url}/callbacks/{GENERIC}/{reference}", json=body, timeout=5
+            f"{own_stack.receiver_url}/callbacks/{GENERIC}/{reference}", json=body, timeout=30
         )
         assert answer.status_code == 204
         result = job.result(timeout=PATIENCE)

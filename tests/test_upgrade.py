@@ -151,7 +151,7 @@ def test_one_release_follows_the_other_while_jobs_run(old, client, in_old, tmp_p
             assert (counts["succeeded"], pictures) == (8, 8)
             assert sum(len(job.result(timeout=PATIENCE).artifacts) for job in batch) == 8
     assert OPENED in old.log("worker").read_text()
-    told = requests.get(f"{old.simulator_url}/__stats__", timeout=5).json()["total"]
+    told = requests.get(f"{old.simulator_url}/__stats__", timeout=30).json()["total"]
     assert (told["accepted"], told["duplicates_by_prompt"]) == (8 * len(batches), 0)
 
 
