@@ -6,8 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from orchestrator import models
 from orchestrator.batches import Batches, Purged
@@ -18,8 +17,12 @@ from orchestrator.models import Artifact, State
 from orchestrator.operations import Operations
 from orchestrator.schemas import JobOptions, check
 from orchestrator.store.waiting import FIRST_END
-from orchestrator.views.progress import LOOK_SECONDS, Progress, Quiet
+from orchestrator.views.quiet import Quiet
 
+if TYPE_CHECKING:
+    from orchestrator.views.progress import Progress
+
+LOOK_SECONDS = 1.0
 GATHER_SECONDS = 0.05  # where many end at once, a look for each of them would cost more than they do
 
 
@@ -201,6 +204,10 @@ class Batch:
         return self.counts()
 
     def _display(self) -> Progress | Quiet:
+        from rich.console import Console  # only where it is asked for: they take time and memory
+
+        from orchestrator.views.progress import Progress
+
         console = Console(stderr=True, markup=False, highlight=False)
         insight = Insight(self._flow.store, self._flow.clock)
         return Progress(insight, console) if console.is_terminal else Quiet()

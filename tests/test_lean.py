@@ -1,4 +1,4 @@
-"""What the ticker and the receiver load: nothing of what only others need. Memory is what a module costs."""
+"""What the ticker, the receiver and a client load: nothing of what only others need. Memory is what a module costs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ except SystemExit as end:
     assert not end.code, end
 """
 RECEIVER = "import webhooks.wsgi"
+CLIENT = "from orchestrator import Orchestrator; Orchestrator.from_env().close()"
 LOADED = "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
 OF_OTHERS = {
     "requests",
@@ -32,7 +33,8 @@ OF_OTHERS = {
 
 
 @pytest.mark.parametrize(
-    ("start", "own"), [(TICKER, {"celery", "workers"}), (RECEIVER, {"flask", "webhooks"})]
+    ("start", "own"),
+    [(TICKER, {"celery", "workers"}), (RECEIVER, {"flask", "webhooks"}), (CLIENT, {"celery", "redis"})],
 )
 def test_process_loads_what_it_needs_and_nothing_of_others(environment, start, own):
     code = f"import sys\n{start}\n{LOADED}"

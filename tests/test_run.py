@@ -29,7 +29,8 @@ from orchestrator.files.running import Running
 from orchestrator.intake import keyed_id
 from orchestrator.local.stack import Stack
 from orchestrator.standing import Standing, standing
-from orchestrator.views.progress import Progress, Quiet, line, picture
+from orchestrator.views.progress import Progress, line, picture
+from orchestrator.views.quiet import Quiet
 from tests.stack_kit import PATIENCE, REPOSITORY, TOKEN, eventually
 
 pytestmark = pytest.mark.long

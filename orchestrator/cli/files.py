@@ -95,7 +95,8 @@ def run(
 
 
 def _display(orchestrator: Orchestrator, quiet: bool) -> Display:
-    from orchestrator.views.progress import Progress, Quiet
+    from orchestrator.views.progress import Progress
+    from orchestrator.views.quiet import Quiet
 
     console = Console(stderr=True, markup=False, highlight=False)
     return Quiet() if quiet else Progress(orchestrator.insight, console)

@@ -23,7 +23,7 @@ from orchestrator.files.spool import Spool
 from orchestrator.models import State
 from orchestrator.schemas import JobOptions
 from orchestrator.schemas import check as check_schema
-from orchestrator.views.progress import Quiet
+from orchestrator.views.quiet import Quiet
 
 if TYPE_CHECKING:
     from orchestrator.client import Orchestrator

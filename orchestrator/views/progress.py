@@ -111,16 +111,6 @@ class Progress:
         self._shown = line
 
 
-class Quiet:
-    """Shows nothing."""
-
-    def checking(self, records: int) -> None: ...
-    def running(self, batch: str, total: int) -> None: ...
-    def look(self) -> None: ...
-    def say(self, text: str) -> None: ...
-    def close(self) -> None: ...
-
-
 def picture(now: Standing, rate: float | None) -> Group:
     """For a terminal."""
     head = Table.grid(padding=(0, 1), expand=True)
