@@ -1,4 +1,4 @@
-"""What the ticker, the receiver and a client load: nothing of what only others need. Memory is what a module costs."""
+"""What ticker, receiver and client load: nothing of what only others need. Memory is what a module costs."""
 
 from __future__ import annotations
 

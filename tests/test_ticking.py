@@ -103,6 +103,17 @@ def test_a_slot_that_became_free_unseen_is_granted_without_a_tick(flow, raw):
     assert raw.llen(TICK_QUEUE) == 0
 
 
+def test_what_a_killed_ticker_granted_and_did_not_publish_is_seen_to_by_a_tick(flow, raw):
+    enqueue(flow, 2)
+    raw.hset(f"orc:account:{FRAMES}/studio", "max_jobs", 2)
+    assert flow.store.fill_all([FRAMES], flow.clock())
+    later = replace(flow, clock=lambda: time.time() + store_kit.BEGIN_PATIENCE + 1)
+    assert later.remind()
+    assert raw.llen(SUBMIT_QUEUE) == 1
+    later.tick()
+    assert raw.llen(SUBMIT_QUEUE) == 3  # what nobody took is sent again as well
+
+
 def test_tickers_go_on_though_one_is_killed_and_send_what_others_have_them_send(environ, raw, tmp_path):
     raw.zadd("orc:due", {"job:of-nobody": 1.0})  # no worker is there to see to it
 
