@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.errors import Stale
@@ -79,22 +81,46 @@ def test_progress_that_does_not_say_whose_it_is_brings_no_upstream_id(store):
 
 
 def test_a_delivery_is_taken_once_and_of_its_provider_alone(submitted, raw):
-    assert submitted.journal.hear(callback(delivery="d-1"), UPSTREAM, True).word == "pending"
-    with pytest.raises(Stale):
-        submitted.journal.hear(callback(delivery="d-1"), UPSTREAM, True)
-    with pytest.raises(Stale):
-        settle(submitted, callback(delivery="d-1"))
+    first = callback(delivery="d-1")
+    assert submitted.journal.hear(first, UPSTREAM, True).word == "pending"
+    assert submitted.journal.hear(first, UPSTREAM, True).word == "duplicate"
     another = callback("nobody.1", delivery="d-1", provider=OTHER)
     assert submitted.journal.hear(another, UPSTREAM, True).word == "unknown"
     assert submitted.stats()[f"{PROVIDER}/callbacks"] == 1
-    assert [entry.state for entry in [submitted.attempt("j.1")] if entry] == ["submitted"]
+    assert words(submitted) == ["pending"]
     assert all(0 < raw.ttl(key) <= 3600 for key in raw.keys("orc:delivery:*"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        callback(delivery="d-1", body=b"{ }"),
+        callback("k.1", delivery="d-1"),
+        replace(callback(delivery="d-1"), account="b"),
+    ],
+    ids=["body", "attempt", "account"],
+)
+def test_a_delivery_that_brings_something_else_the_second_time_is_refused(other, submitted):
+    assert submitted.journal.hear(callback(delivery="d-1"), UPSTREAM, True).word == "pending"
+    with pytest.raises(Stale):
+        submitted.journal.hear(other, UPSTREAM, True)
+    with pytest.raises(Stale):
+        settle(submitted, other)
+    assert words(submitted) == ["pending"]
+    assert submitted.attempt("j.1").state == "submitted"
+
+
+def test_what_an_earlier_release_remembers_of_a_delivery_refuses_it(submitted, raw):
+    submitted.journal.hear(callback(delivery="d-1"), UPSTREAM, True)
+    (key,) = raw.keys("orc:delivery:*")
+    raw.set(key, "1")
+    with pytest.raises(Stale):
+        submitted.journal.hear(callback(delivery="d-1"), UPSTREAM, True)
 
 
 def test_the_end_is_settled_noted_and_remembered_in_one_step(submitted):
     assert settle(submitted, callback(delivery="d-1")) == "settled"
-    with pytest.raises(Stale):
-        settle(submitted, callback(delivery="d-1"))
+    assert settle(submitted, callback(delivery="d-1")) == "duplicate"  # the very same: not even noted
     assert settle(submitted, callback(delivery="d-2")) == "duplicate"
     assert words(submitted) == ["settled", "duplicate"]
     assert submitted.stats()[f"{PROVIDER}/callbacks"] == 2

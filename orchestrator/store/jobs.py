@@ -10,7 +10,7 @@ from orchestrator.errors import QueueFull
 from orchestrator.models import CLAIM_PUSH_SECONDS, Callback, Message, NewJob, Shown, State
 from orchestrator.store import records
 from orchestrator.store.answers import Begun, Cancelled, Claimed, Opened, Settled
-from orchestrator.store.journal import refuse_replay, told_of
+from orchestrator.store.journal import told_of, word_of
 from orchestrator.store.link import PREFIX, Link
 from orchestrator.store.reading import JOBS_PER_CALL
 
@@ -132,7 +132,7 @@ class Jobs:
         `counts`: the class of failure it counts as. `means`: what it tells of the account: full, too many or
         moderated. `listed`: what the provider says it runs of ours, attempt → upstream id; where the account
         is full, `rest_until` is when to try whether it still is. `callback`: what told of it; it is noted in
-        the journal. Raises: Stale, where that was taken already.
+        the journal. Raises: Stale, where its delivery was taken already with something else in it.
         """
         word, finish, grants, *opened = self._link.step(
             "settle_heard" if callback else "settle",
@@ -155,7 +155,7 @@ class Jobs:
             REFUSED_SECONDS,
             *(told_of(callback) if callback else ()),
         )
-        refuse_replay(word)
+        word = word_of(word)
         opened_at = float(opened[0]) if opened and opened[0] else None
         return Settled(word, records.message(finish) if finish else None, records.messages(grants), opened_at)
 

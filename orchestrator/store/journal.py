@@ -17,7 +17,7 @@ KEPT_BYTES = 64 * 2**10  # of one body
 PARKED_ID = "p"  # the ids of parked ones begin with it: the two streams count by themselves
 PER_CALL = 200
 CLOCKS_APART_SECONDS = 60.0  # at most, of Redis and ours
-DELIVERY_SECONDS = 3600  # how long a callback is remembered, to refuse its replay
+DELIVERY_SECONDS = 3600  # how long a delivery is remembered, so that it is taken once
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Heard:
 class Progress:
     """What a callback before the final one led to."""
 
-    word: str  # pending | mismatch | unknown | nameless: the attempt's upstream id is to be recorded first
+    word: str  # pending | duplicate | mismatch | unknown | nameless: its upstream id is to be recorded first
     account: str = ""  # of a nameless attempt
     timing: str = ""  # whose durations it is measured by: `<provider>/<model>`
 
@@ -60,13 +60,13 @@ class Journal:
         """Take a callback before the final one.
 
         `says_whose`: its body names the attempt, so that it may bring the upstream id; until that is recorded
-        nothing is taken. Raises: Stale, where it was taken already.
+        nothing is taken. The very same again is a duplicate. Raises: Stale, where its delivery brought
+        something else before.
         """
         word, *learns = self._link.step(
             "hear", callback.attempt, callback.provider, upstream_id, int(says_whose), *told_of(callback)
         )
-        refuse_replay(word)
-        return Progress(word, *learns)
+        return Progress(word_of(word), *learns)
 
     def recent(self, limit: int, parked: bool = False, before: str = "") -> list[Heard]:
         """The latest first; `parked`: those of attempts that are not known, or that could not be read.
@@ -115,9 +115,13 @@ def _heard(place: str, fields: dict[str, str], parked: bool) -> Heard:
 
 def told_of(callback: Callback) -> tuple[str | float, ...]:
     """What a step is told of a callback, as lua/journal.lua takes it."""
-    digest = hashlib.sha256(callback.delivery.encode()).hexdigest() if callback.delivery else ""
+    delivery, brings = "", ""
+    if callback.delivery:
+        delivery = f"{PREFIX}delivery:{callback.provider}:{_digest(callback.delivery.encode())}"
+        brings = _digest(f"{callback.account}\n{callback.attempt}\n".encode() + callback.body)
     return (
-        f"{PREFIX}delivery:{callback.provider}:{digest}" if digest else "",
+        delivery,
+        brings,
         DELIVERY_SECONDS,
         KEPT_RECENT,
         KEPT_PARKED,
@@ -129,7 +133,15 @@ def told_of(callback: Callback) -> tuple[str | float, ...]:
     )
 
 
-def refuse_replay(word: str) -> None:
-    """Raises: Stale."""
+def word_of(word: str) -> str:
+    """What a step says of a callback. One that is sent again, since its answer was lost, is a duplicate.
+
+    Raises: Stale where its delivery was taken already with something else in it.
+    """
     if word == "replay":
         raise Stale("this delivery was taken already")
+    return "duplicate" if word == "again" else word
+
+
+def _digest(what: bytes) -> str:
+    return hashlib.sha256(what).hexdigest()

@@ -38,7 +38,7 @@ class Link:
         self._at_hand = AtHand(self.client)
         kept = f"local KEEP, KEEP_DEAD = {retention.ended}, {retention.failed}\n"
         self._steps = {name: self.client.register_script(text) for name, text in scripts(kept).items()}
-        self._run: Callable[[Step], Any] = self._run_one
+        self._carry_out: Callable[[Step], Any] = lambda step: self._run(*step)
 
     def gather(self, gathering: Gathering) -> None:
         """Let steps that are asked for at the same time go to Redis in one go.
@@ -46,17 +46,16 @@ class Link:
         `gathering` is handed what runs several, and gives what runs one. Nobody's reply comes before his own
         step was carried out.
         """
-        self._run = gathering(self._run_all)
+        self._carry_out = gathering(self._run_all)
 
     def step(self, name: str, *arguments: Any) -> Any:
-        return self.call(lambda: self._run((self._steps[name], arguments)))
+        return self.call(lambda: self._carry_out((self._steps[name], arguments)))
 
     def step_in(self, pipeline: Any, name: str, *arguments: Any) -> None:
         """One of the commands that a pipeline sends together."""
         self._steps[name](args=arguments, client=pipeline)
 
-    def _run_one(self, step: Step) -> Any:
-        script, arguments = step
+    def _run(self, script: Any, arguments: tuple[Any, ...]) -> Any:
         try:
             return self._at_hand.ask("EVALSHA", script.sha, 0, *arguments)
         except redis.exceptions.NoScriptError:
@@ -82,7 +81,7 @@ class Link:
 
     def _tried(self, step: Step) -> Any:
         try:
-            return self._run_one(step)
+            return self._run(*step)
         except Exception as error:
             return error
 

@@ -25,6 +25,7 @@ def faults(figures: Figures) -> list[str]:
     grown = figures.rss_after - figures.rss_before
     found = {
         f"{figures.accepted} forged requests were accepted": figures.accepted,
+        f"{figures.replays_noted} replays were taken for news": figures.replays_noted,
         f"{figures.server_errors} answers were a 5xx": figures.server_errors,
         f"{figures.of(lambda status: status == SILENT)} requests were not answered in time": figures.of(
             lambda status: status == SILENT

@@ -14,6 +14,7 @@ from webhooks.callbacks import MAX_BODY_BYTES
 
 UNSIGNED, SIGNED = "useapi_frames", "freepik_runway"
 SIGNED_ACCOUNT = "sig-1"
+REPLAY = "replay"
 OTHER_KEY = Secret("somebody-elses-key-0123456789-abcdef")
 HOST = "Host: jobs.example.com"
 
@@ -153,7 +154,7 @@ class Forger:
         return Hostile("wrong signature", forged)
 
     def replayed(self) -> Hostile:
-        return Hostile("replay", self._dice.choice(self._spoils.delivered))
+        return Hostile(REPLAY, self._dice.choice(self._spoils.delivered))
 
     def wrong_body(self) -> Hostile:
         """A genuine reference, with what is not about its attempt or cannot be read."""

@@ -20,6 +20,7 @@ from orchestrator.client import Job
 from orchestrator.local.stack import Stack, StackOptions
 from orchestrator.models import Secret
 from orchestrator.signatures import Reference, sign_reference
+from orchestrator.store.journal import KEPT_PARKED
 from tests.hostile.attack import Figures, attack
 from tests.hostile.forge import SIGNED, SIGNED_ACCOUNT, UNSIGNED, Spoils, Waiting, signed
 
@@ -54,6 +55,7 @@ class Scene:
     jobs: list[Job]
     waiting: list[Waiting]
     signed_reference: str
+    signed_deliveries: int = 0  # of this scene's; each is parked, as nobody knows its attempt
 
     def attack(self, count: int, seed: int) -> Figures:
         delivered = [self._deliver(uuid.uuid4().hex) for _ in range(REPLAYS)]
@@ -68,6 +70,9 @@ class Scene:
             honest=self._honest,
         )
         figures.log_lines = log.read_bytes().count(b" WARNING ") - lines
+        parked = self.orchestrator.flow.store.journal.recent(KEPT_PARKED, parked=True)
+        noted = sum(entry.provider == SIGNED for entry in parked)
+        figures.replays_noted = noted - self.signed_deliveries
         return figures
 
     def untouched(self) -> bool:
@@ -98,6 +103,7 @@ class Scene:
         return line.split(" ")[1], raw_body, headers
 
     def _signed(self, delivery: str) -> bytes:
+        self.signed_deliveries += 1
         body = json.dumps({"task_id": "task-1", "status": "IN_PROGRESS", "generated": []}).encode()
         return signed(self.signed_reference, body, delivery, time.time(), SIGNING_SECRET.encode())
 

@@ -1,8 +1,9 @@
 -- Takes a callback before the final one. ARGV: attempt, provider, upstream id, says_whose (1 | 0), the callback
--- Gives {word}; word: pending | mismatch | unknown | replay. Or {'nameless', account, timing}, with nothing done,
+-- Gives {word}; word: pending | mismatch | unknown | again | replay. Or {'nameless', account, timing}, with nothing done,
 -- where the upstream id that it brings is to be recorded first
 local attempt, provider, upstream_id = ARGV[1], ARGV[2], ARGV[3]
-if is_replay() then return {'replay'} end
+local before = taken_before()
+if before then return {before} end
 local held = redis.call('HMGET', attempt_key(attempt), 'state', 'upstream_id', 'account', 'timing')
 local known_as = held[2] ~= '' and held[2]
 local word = 'pending'
