@@ -172,13 +172,11 @@ class Flow:
         except Malformed:
             self.store.journal.note(callback, "unreadable")
             raise
-        if isinstance(report.outcome, Pending):
-            word = self._progress(callback, report)
-        else:
-            word = self._ended(callback, report, source)
+        has_ended = not isinstance(report.outcome, Pending)  # of which `attempt.closed` tells
+        word = self._ended(callback, report, source) if has_ended else self._progress(callback, report)
         log(
             "callback.received",
-            logging.DEBUG if word == "pending" else logging.INFO,
+            logging.DEBUG if has_ended or word in ("pending", "duplicate") else logging.INFO,
             provider=callback.provider,
             word=word,
             attempt=callback.attempt,
@@ -391,10 +389,11 @@ class Flow:
             self.observer.closed(provider, verdict, error.get("kind", ""), seconds)
         log(
             "attempt.closed",
+            logging.DEBUG if settled.word == "duplicate" else logging.INFO,
             attempt=attempt,
             verdict=verdict,
             word=settled.word,
-            by=source or "submit",
+            by=source or ("callbacks" if callback else "submit"),
             provider=provider,
             account=account,
             error=error.get("kind"),

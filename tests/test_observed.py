@@ -275,10 +275,9 @@ def test_each_transition_tells_job_attempt_and_trace(
     assert {line["attempt"] for line in mine} == {f"{job.id}.1"}
     assert {line["trace_id"] for line in mine} == {f"{jobs['mine']:032x}"}
     by_event = {line["event"]: line for line in mine}
-    assert by_event.keys() == {
-        "attempt.opened", "attempt.submitted", "callback.received", "attempt.closed", "job.ended",
-    }  # fmt: skip
+    assert by_event.keys() == {"attempt.opened", "attempt.submitted", "attempt.closed", "job.ended"}
     assert by_event["attempt.closed"]["verdict"] == "succeeded"
+    assert by_event["attempt.closed"]["by"] == "callbacks"
     assert by_event["attempt.submitted"]["account"].startswith("studio-")
     assert by_event["job.ended"]["state"] == "succeeded"
     again = [

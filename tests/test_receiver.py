@@ -312,7 +312,7 @@ def test_hundred_callbacks_at_once_are_one_finish_and_one_result(
     assert answers == [204] * 100
     assert one.job.result(timeout=PATIENCE).attempts == 1
     words = re.findall(rf"attempt\.closed attempt={one.attempt} verdict=succeeded word=(\w+)", log())
-    assert sorted(words) == ["duplicate"] * 99 + ["settled"]
+    assert words == ["settled"]  # the duplicates are told at level debug
     with redis.Redis.from_url(stack.redis_url) as raw:
         assert raw.xlen(f"orc:ended-in:{batch}") == 1
     assert stack.log("worker").read_text().count(f"job.ended job={one.job.id}") == 1
@@ -396,7 +396,7 @@ def test_nothing_of_a_callback_is_written_to_the_log(waiting, post, artifacts, l
         assert post(reference, sent, headers=headers) == status
     one.job.result(timeout=PATIENCE)
     written = log()
-    assert written.count("callback.received") >= 2  # and those of earlier tests that were still on their way
+    assert written.count("by=callbacks") >= 1  # and those of earlier tests that were still on their way
     assert "callback.refused provider=useapi_frames kind=BadReference" in written
     assert "callback.refused provider=useapi_frames kind=Malformed" in written
     for secret in ("a-secret", "@", TOKEN, one.reference, "garbage-reference", artifacts[0]["url"]):
