@@ -144,6 +144,11 @@ def test_server_never_throws_data_away(client: redis.Redis) -> None:
     assert settings["save"] == ""
 
 
+def test_record_with_a_long_prompt_is_kept_in_one_piece(client: redis.Redis) -> None:
+    client.hset("record", mapping={"state": "queued", "parameters": "a quiet harbour, " * 50})
+    assert client.object("encoding", "record") == "listpack"
+
+
 @pytest.mark.parametrize("command", REACHING_OUT)
 def test_server_refuses_commands_that_reach_beyond_its_data(client: redis.Redis, command: str) -> None:
     with pytest.raises(redis.ResponseError):
