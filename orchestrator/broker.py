@@ -127,7 +127,8 @@ class Broker:
 
     def succeeded(self, job_id: str, result: Mapping[str, Any], request: Mapping[str, Any]) -> Shown:
         """What Celery says of a task that has succeeded. `request`: as its message has it."""
-        return self._shown(job_id, result, states.SUCCESS, SimpleNamespace(**request))
+        family = SimpleNamespace(group=request.get("group"), parent_id=request.get("parent_id"))
+        return self._shown(job_id, result, states.SUCCESS, family)
 
     def _shown(self, job_id: str, result: Any, state: str, request: Any = None) -> Shown:
         backend = self.app.backend

@@ -48,7 +48,7 @@ class _Kept(Ignore):  # type: ignore[misc]
         self.result = result
 
 
-class Shown:
+class Returned:
     """What the task returns: kombu stores it by `__json__`, Celery's events show it by `repr`."""
 
     def __init__(self, result: Mapping[str, Any]) -> None:
@@ -103,27 +103,32 @@ class Phases(Task):  # type: ignore[misc]
 
     def _finish_alone(self, trace: Callable[..., Any], job_id: str, request: Mapping[str, Any]) -> Any:
         """`trace`: Celery's, for an end that is no success."""
-        began_at, ended = time.monotonic(), False
-        result: Mapping[str, Any] | None = None
+        began_at = time.monotonic()
+        ended: Mapping[str, Any] | None = None
         try:
             with _postponing(job_id, FINISH):
                 with within(FINISH, job_id, request):
                     result = flow.finish(job_id, on_again=lambda: self._end_if_kept(job_id))
                 if result is not None:
                     with within("end", job_id, request):
-                        ended = self._end(job_id, result, request)
+                        ended = self._ended(job_id, result, request)
         except _Kept as kept:
-            result, ended = kept.result, True
+            ended = kept.result
         except (JobFailed, JobCancelled) as error:
             return trace({**request, RAISED: error})
-        if result is None or not ended:
+        if ended is None:
             return LEFT
-        shown = Shown(result)
-        return trace_ok_t(shown, None, time.monotonic() - began_at, repr(shown))
+        returned = Returned(ended)
+        return trace_ok_t(returned, None, time.monotonic() - began_at, repr(returned))
 
-    def _end(self, job_id: str, result: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
+    def _ended(
+        self, job_id: str, result: Mapping[str, Any], request: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
+        """The result with which the task has ended; None where it has not."""
         shown = None if request.get("ignore_result") else flow.broker.succeeded(job_id, result, request)
-        return flow.end(job_id, result, shown=shown)
+        if flow.end(job_id, result, shown=shown):
+            return result
+        return self._kept(job_id)  # by another finish, or by this one: its reply was lost
 
     def _end_if_kept(self, job_id: str) -> None:
         result = self._kept(job_id)
@@ -136,7 +141,7 @@ class Phases(Task):  # type: ignore[misc]
         known = self.backend.get_task_meta(job_id, cache=False)
         return known["result"] if known["status"] == states.SUCCESS else None
 
-    def finish(self) -> Shown:
+    def finish(self) -> Returned:
         """Within Celery's tracer. Raises: JobFailed; Ignore, where the task is not to be ended by this."""
         job_id = self.request.id
         with within(FINISH, job_id, self.request), _postponing(job_id, FINISH):
@@ -148,7 +153,7 @@ class Phases(Task):  # type: ignore[misc]
                 flow.end(job_id, None)
                 raise Ignore("cancelled") from None
             if result is not None:
-                return Shown(result)
+                return Returned(result)
             self._leave_if_kept(job_id)
         raise Ignore("finished elsewhere, or later")
 
@@ -164,7 +169,7 @@ class Phases(Task):  # type: ignore[misc]
             return
         if self.request.chord:
             self.backend.on_chord_part_return(self.request, states.SUCCESS, result)
-        self.send_event("task-succeeded", result=repr(Shown(result)), runtime=0)
+        self.send_event("task-succeeded", result=repr(Returned(result)), runtime=0)
         flow.end(job_id, result)
         raise _Kept(result)
 
