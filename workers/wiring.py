@@ -109,7 +109,10 @@ def log_from_the_start() -> None:
 
 
 @beat_init.connect  # type: ignore[untyped-decorator]
-def say_that_it_ticks(**_: Any) -> None:
+def say_that_it_ticks(sender: Any, **_: Any) -> None:
+    ours = built().flow.broker.app.conf.beat_scheduler
+    if sender.scheduler_cls != ours:
+        raise SystemExit(f"orchestrator: no scheduler but {ours} ticks: leave out --scheduler")
     log("ticker.started")
 
 
