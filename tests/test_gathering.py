@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -80,17 +81,18 @@ def test_the_first_goes_at_once_and_who_comes_meanwhile_goes_together(runs):
 
 def test_only_so_many_go_in_one_go(runs):
     asked = ask(Together(runs), "first", *map(str, range(2 * MOST + 1)))
+    assert runs.asked == [["first"]]
     runs.may.set()
     assert values(asked)[1:] == [f"{number}!" for number in range(2 * MOST + 1)]
-    assert [len(each) for each in runs.asked] == [MOST, MOST, 2]
+    assert [len(each) for each in runs.asked] == [1, MOST, MOST, 1]
 
 
 def test_what_one_raises_is_no_other_ones(runs):
-    asked = ask(Together(runs), "a", "bad b", "c")
+    asked = ask(Together(runs), "bad a", "b", "bad c", "d")
     runs.may.set()
-    a, b, c = values(asked)
-    assert (a, c) == ("a!", "c!")
-    assert isinstance(b, ValueError) and str(b) == "bad b"
+    a, b, c, d = values(asked)
+    assert (b, d) == ("b!", "d!")
+    assert [(type(each), str(each)) for each in (a, c)] == [(ValueError, "bad a"), (ValueError, "bad c")]
 
 
 def test_what_befalls_all_is_told_to_all_and_the_next_ones_go(runs):
@@ -106,7 +108,7 @@ def test_what_befalls_all_is_told_to_all_and_the_next_ones_go(runs):
 @pytest.mark.parametrize("place", range(4))
 def test_one_that_is_killed_while_it_waits_harms_nobody(place, runs):
     together = Together(runs)
-    waiting = [*ask(together, "a", "b"), *ask(together, "c", "d")]  # two on their way, two in line
+    waiting = ask(together, "a", "b", "c", "d")  # one on its way, the others in line
     waiting.pop(place).kill()
     runs.may.set()
     expected = ["a!", "b!", "c!", "d!"]
@@ -150,10 +152,19 @@ def goes() -> list[int]:
 
 
 @pytest.fixture
-def gathering_store(store: Store, goes: list[int]) -> Store:
+def on_the_way() -> list[Callable[[], object]]:
+    """What happens before they arrive."""
+    return []
+
+
+@pytest.fixture
+def gathering_store(store: Store, goes: list[int], on_the_way: list[Callable[[], object]]) -> Store:
     def counting(run_all: Any) -> Together:
         def run(steps: Any) -> list[Any]:
             goes.append(len(steps))
+            for happens in on_the_way:
+                happens()
+            gevent.sleep(0)  # as on the way to Redis, which does not let others go on in this process
             return run_all(steps)
 
         return Together(run)
@@ -165,29 +176,35 @@ def gathering_store(store: Store, goes: list[int]) -> Store:
 def test_steps_go_together_and_each_is_carried_out(gathering_store, goes):
     attempts = [f"j{number}.1" for number in range(5)]
     assert heard(gathering_store, *attempts) == ["unknown"] * 5
-    assert goes == [5]
+    assert goes == [1, 4]
     assert sorted(entry.attempt for entry in gathering_store.journal.recent(9, parked=True)) == attempts
 
 
 def test_a_step_that_fails_in_redis_fails_alone(gathering_store, raw, goes):
     raw.set("orc:attempt:b.1", "no hash")
-    a, b, c = heard(gathering_store, "a.1", "b.1", "c.1")
+    _, a, b, c = heard(gathering_store, "first.1", "a.1", "b.1", "c.1")
     assert (a, c) == ("unknown", "unknown")
     assert isinstance(b, redis.exceptions.ResponseError) and "WRONGTYPE" in str(b)
-    assert goes == [3]
+    assert goes == [1, 3]
 
 
 def test_a_step_that_cannot_be_sent_fails_alone(gathering_store, goes):
-    a, b, c = heard(gathering_store, "a.1", "\ud800", "c.1")
+    _, a, b, c = heard(gathering_store, "first.1", "a.1", "\ud800", "c.1")
     assert (a, c) == ("unknown", "unknown")
     assert isinstance(b, UnicodeEncodeError)
-    assert gathering_store.journal.count(parked=True) == 2
-
-
-def test_a_server_that_has_forgotten_the_steps_is_told_them_again(gathering_store, raw, goes):
-    raw.script_flush()
-    assert heard(gathering_store, "a.1", "b.1", "c.1") == ["unknown"] * 3
     assert gathering_store.journal.count(parked=True) == 3
+
+
+def test_a_server_that_has_forgotten_the_steps_is_told_them_again(gathering_store, raw, on_the_way, goes):
+    on_the_way.append(raw.script_flush)
+    assert heard(gathering_store, "a.1", "b.1", "c.1") == ["unknown"] * 3
+    assert goes == [1, 2]
+    assert gathering_store.journal.count(parked=True) == 3
+
+
+def test_connections_that_were_dropped_are_made_anew(gathering_store, raw, on_the_way):
+    on_the_way.append(lambda: raw.client_kill_filter(_type="normal", skipme=True))
+    assert heard(gathering_store, "a.1", "b.1", "c.1") == ["unknown"] * 3
 
 
 def test_where_nobody_answers_everyone_is_told_so():

@@ -43,6 +43,7 @@ class _Gathering:
     def __init__(self, see_to: Callable[[list[Any]], None]) -> None:
         self._see_to = see_to
         self._brought: deque[Any] = deque()
+        self._is_busy = False
         self._greenlet: gevent.Greenlet | None = None
 
     def __len__(self) -> int:
@@ -50,7 +51,17 @@ class _Gathering:
 
     def bring(self, *what: Any) -> None:
         self._brought.extend(what)
-        if not self._greenlet:  # false as soon as it has ended
+        if self.begin():
+            self.go_on()
+
+    def begin(self) -> bool:
+        """Whether nothing is on its way. Then who asks may see to his own, and must say `go_on` after it."""
+        was_busy, self._is_busy = self._is_busy, True
+        return not was_busy
+
+    def go_on(self) -> None:
+        self._is_busy = bool(self._brought)
+        if self._is_busy:
             self._greenlet = gevent.spawn(self._see_to_all)
 
     def end(self, seconds: float) -> None:
@@ -59,8 +70,11 @@ class _Gathering:
             self._greenlet.join(seconds)
 
     def _see_to_all(self) -> None:
-        while self._brought:
-            self._see_to([self._brought.popleft() for _ in range(min(MOST, len(self._brought)))])
+        try:
+            while self._brought:
+                self._see_to([self._brought.popleft() for _ in range(min(MOST, len(self._brought)))])
+        finally:
+            self._is_busy = False
 
 
 class _Asked(NamedTuple):
@@ -81,9 +95,15 @@ class Together:
         self._gathering = _Gathering(self._answer)
 
     def __call__(self, what: Any) -> Any:
-        asked = _Asked(what, time.monotonic(), AsyncResult())
-        self._gathering.bring(asked)
-        reply = asked.reply.get()
+        if self._gathering.begin():
+            try:
+                (reply,) = self._run_all([what])
+            finally:
+                self._gathering.go_on()
+        else:
+            asked = _Asked(what, time.monotonic(), AsyncResult())
+            self._gathering.bring(asked)
+            reply = asked.reply.get()
         if isinstance(reply, Exception):
             raise reply
         return reply
