@@ -166,7 +166,6 @@ def test_files_of_the_server_are_its_owners_alone(tmp_path: Path) -> None:
         assert mode(server.folder) == 0o700
         assert mode(server.folder / "valkey.conf") == 0o600
         assert mode(server.folder / "redis.url") == 0o600
-        assert mode(server.folder / "valkey.sock") == 0o700
         assert mode(server.folder / "valkey.log") == 0o600
 
 
@@ -225,17 +224,6 @@ def test_stale_url_in_the_folder_starts_a_new_server(tmp_path: Path) -> None:
     with server:
         assert answers(url)
         assert find_or_start(folder) == (url, None)
-
-
-def test_server_is_spoken_to_by_its_socket_where_the_folder_can_have_one(tmp_path: Path) -> None:
-    for folder, scheme in ((tmp_path / "valkey", "unix"), (tmp_path / f"a folder{'-' * 100}", "redis")):
-        url, server = find_or_start(folder)
-        assert server is not None
-        with server, redis.Redis.from_url(url) as client:
-            assert url.partition(":")[0] == scheme
-            assert client.ping()
-            assert answers((folder / "redis.url").read_text().strip())  # for people, and other releases
-            assert not answers(url.replace("@", "x@"))
 
 
 def test_second_server_on_the_same_data_is_refused(

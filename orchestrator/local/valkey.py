@@ -6,7 +6,6 @@ Its data stay in the folder over restarts. Nothing else in here knows how to spe
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import signal
 import socket
@@ -23,8 +22,6 @@ from orchestrator.local.processes import Command, Ended, Processes, free_port
 
 NAME = "valkey"
 URL_FILE = "redis.url"
-SOCKET_FILE = "valkey.sock"
-SOCKET_PATH = re.compile(r"[\w./-]{1,100}", re.ASCII)  # no system takes much longer ones, no URL all others
 LOG_FILE = "valkey.log"
 READY_SECONDS = 60.0  # a large append-only file is read before the first answer
 STOP_SECONDS = 10.0
@@ -51,10 +48,6 @@ LOCKS = """\
 enable-debug-command no
 enable-module-command no
 enable-protected-configs no
-"""
-SOCKET = """\
-unixsocket {path}
-unixsocketperm 700
 """
 
 
@@ -140,8 +133,7 @@ class EmbeddedServer:
         assert self._lock is not None
         config = self.folder / "valkey.conf"
         text = CONFIG.format(port=self.port, password=self._password, folder=_quoted(str(self.folder)))
-        path = _socket_in(self.folder)
-        write_private(config, text + LOCKS + (SOCKET.format(path=path) if path else ""))
+        write_private(config, text + LOCKS)
         # Read from its standard input, the server does not know the file and cannot be told to rewrite it.
         command = Command(
             name=NAME,
@@ -162,8 +154,7 @@ class EmbeddedServer:
 def find_or_start(folder: Path, *, guard: Guard | None = None) -> tuple[str, EmbeddedServer | None]:
     """Gives the URL of the folder's server; with it the server itself where this call had to start one.
 
-    The URL is that of its socket where it has one: a call costs an eighth less CPU than by its port. Who
-    started it must stop it; for all others it is gone then. Safe to call twice, also by two processes.
+    Who started it must stop it; for all others it is gone then. Safe to call twice, also by two processes.
     Raises: what `EmbeddedServer.start` raises.
     """
     folder = private_folder(folder)
@@ -171,46 +162,24 @@ def find_or_start(folder: Path, *, guard: Guard | None = None) -> tuple[str, Emb
         kept = folder / URL_FILE
         url = kept.read_text(encoding="utf-8").strip() if kept.exists() else ""
         if url and answers(url):
-            return _nearest(folder, url), None
+            return url, None
         server = EmbeddedServer.start(folder, guard=guard)
         write_private(kept, server.url + "\n")
-        return _nearest(folder, server.url), server
+        return server.url, server
 
 
 def answers(url: str) -> bool:
-    """Tells whether the server of a `redis://` or `unix://` URL takes its password, and answers in time."""
+    """Tells whether the server of a `redis://` URL takes its password and answers PING within a second."""
     place = urlsplit(url)
     talk = (f"AUTH {place.password}\r\n" if place.password else "") + "PING\r\n"
-    by_socket = place.scheme == "unix"
     try:
-        with socket.socket(socket.AF_UNIX if by_socket else socket.AF_INET) as connection:
+        with socket.create_connection((place.hostname or "", place.port or 6379), PING_SECONDS) as connection:
             connection.settimeout(PING_SECONDS)
-            connection.connect(place.path if by_socket else (place.hostname or "", place.port or 6379))
             connection.sendall(talk.encode())
             with connection.makefile("rb") as replies:
                 return b"+PONG\r\n" in [replies.readline() for _ in talk.splitlines()]
     except OSError:
         return False
-
-
-def _socket_in(folder: Path) -> Path | None:
-    """Where the server's socket can be; None where its path is too long, or the disk takes none."""
-    path = folder / SOCKET_FILE
-    if not SOCKET_PATH.fullmatch(str(path)):
-        return None
-    path.unlink(missing_ok=True)
-    try:
-        with socket.socket(socket.AF_UNIX) as tried:
-            tried.bind(str(path))
-    except OSError:
-        return None
-    path.unlink()
-    return path
-
-
-def _nearest(folder: Path, url: str) -> str:
-    near = f"unix://:{urlsplit(url).password}@{folder / SOCKET_FILE}?db=0"
-    return near if SOCKET_PATH.fullmatch(str(folder / SOCKET_FILE)) and answers(near) else url
 
 
 def _quoted(text: str) -> str:
