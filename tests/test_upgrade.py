@@ -21,7 +21,6 @@ import requests
 from orchestrator import Batch, Orchestrator
 from orchestrator.errors import ConfigurationError
 from orchestrator.local.stack import PYTHON, Commands, Stack, StackOptions
-from orchestrator.local.valkey import EmbeddedServer
 from orchestrator.store import Store
 from orchestrator.store.server import FORMAT
 from tests import store_kit
@@ -93,10 +92,8 @@ def release(cwd: Path, folder: Path, **options: Any) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def old(before: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    folder = tmp_path_factory.mktemp("upgrade")
-    with EmbeddedServer.start(folder / "valkey") as redis:  # by its port: that release knows of no socket
-        with release(before, folder, simulator_arguments=QUICK, redis_url=redis.url) as made:
-            yield made
+    with release(before, tmp_path_factory.mktemp("upgrade"), simulator_arguments=QUICK) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
