@@ -99,7 +99,7 @@ PARTS = (
     Part(
         "{jobs:,} jobs on 200 slots, {seconds} s each, polls alone",
         ("polling",),
-        ("--jobs", "100", "--scale", "0.1"),
+        ("--jobs", "100", "--warm-up", "20", "--scale", "0.1"),
         ("utilisation_while_backlog", "polls_per_job", "lag_p50_ms", "lag_p95_ms", *COSTS),
         (Floor("utilisation_while_backlog", least=0.95), Floor("polls_per_job", most=5.6)),
     ),

@@ -8,21 +8,23 @@ from urllib.parse import quote
 import click
 import requests
 
-from bench.batch import lost, run_batch, slot_figures
+from bench.batch import lost, run_batch, slot_figures, warm
 from bench.report import Report
 from bench.stack import Place, Running, Setup, started
-from bench.workload import jobs_option, seconds_option, workload
+from bench.workload import jobs_option, seconds_option, warm_up_option, workload
 from orchestrator.simulator.tally import percentile_ms
 
 
 @workload
 @jobs_option(2_000)
 @seconds_option("5-15")
+@warm_up_option(400)
 @click.option("--accounts", type=click.IntRange(1), default=20, show_default=True, help="Of 10 slots each.")
-def polling(place: Place, jobs: int, seconds: str, accounts: int) -> Report:
+def polling(place: Place, jobs: int, seconds: str, warm_up: int, accounts: int) -> Report:
     """Many slots, no public URL: how often is asked, and how late is an end known?"""
     setup = Setup(accounts, 10, seconds, callbacks=False)
     with started(setup, place) as running:
+        warm(running, warm_up)
         ran = run_batch(running, jobs)
         lags = _lags(running)
     figures = {
