@@ -108,6 +108,16 @@ def test_hint_is_known_by_what_no_other_header_can_say(app, raw):
         assert (taken, raw.hlen("unacked")) == ([stranger.id], 1)
 
 
+def test_message_that_comes_when_nothing_is_consumed_any_more_stays_for_others(app, raw):
+    with app.connection_for_read() as connection, connection.channel() as channel:
+        channel.basic_consume(FINISH_QUEUE, no_ack=False, callback=lambda _: None, consumer_tag="me")
+        connection.transport.cycle._register_BRPOP(channel)
+        channel.basic_cancel("me")
+        finish(app, 1)
+        assert channel._brpop_read()
+        assert raw.llen(FINISH_QUEUE) == 1
+
+
 def test_redis_that_runs_no_script_is_asked_for_one_at_a_time(app, monkeypatch):
     sent = finish(app, 3)
     monkeypatch.setitem(popping._hints.__globals__, "TAKE", "no script")

@@ -36,8 +36,8 @@ read_one = Kombus._brpop_read
 
 def _read(channel: Any, **options: Any) -> Any:
     read = read_one(channel, **options)
-    queue, before = channel._queue_cycle.items[-1], channel.__dict__.get("_read_at", 0.0)
-    channel._read_at = monotonic()
+    before, channel._read_at = channel.__dict__.get("_read_at", 0.0), monotonic()
+    queue = next(reversed(channel._queue_cycle.items), "")  # that which was read; none where none is any more
     if channel._read_at - before < BUSY_SECONDS and queue in (SUBMIT_QUEUE, FINISH_QUEUE):
         for message in _hints(channel, queue):
             channel.connection._deliver(message, queue)
