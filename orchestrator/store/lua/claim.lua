@@ -17,15 +17,11 @@ end
 
 local function claim_queued(id)
   local attempt = last_attempt(id)
-  local state, sent = unpack(redis.call('HMGET', attempt_key(attempt), 'state', 'granted'))
-  local granted = state == 'granted'
-  local waits = granted and awaits_turn('submit', sent, now)
+  local granted = redis.call('HGET', attempt_key(attempt), 'state') == 'granted'
   add_providers_of(id, providers)
   if has_expired(id, now) then
     if granted then close(attempt, 'expired', now) end
     expire(id)
-  elseif waits then
-    redis.call('ZADD', DUE, now + waits, 'job:' .. id)
   elseif granted then
     local again = redis.call('HINCRBY', attempt_key(attempt), 'resent', 1)
     redis.call('ZADD', DUE, now + math.min(GRANT_PATIENCE * 2 ^ again, GRANT_PATIENCE_CAP), 'job:' .. id)
@@ -33,12 +29,6 @@ local function claim_queued(id)
   else
     join_lane(id)
   end
-end
-
-local function claim_finish(id)
-  local begun, sent = unpack(redis.call('HMGET', job_key(id), 'begun', 'sent'))
-  local waits = not begun and awaits_turn('finish', sent, now)
-  if waits then redis.call('ZADD', DUE, now + waits, 'job:' .. id) else finishes[#finishes + 1] = finish_due(id, now) end
 end
 
 local function end_rest_if_over(provider, account)
@@ -65,7 +55,7 @@ local function claim(kind, id, due_at)
     if senders > 0 then hosts[#hosts + 1] = {id, senders} end
   elseif state == 'queued' then claim_queued(id)
   elseif state == 'submitted' then looks[#looks + 1] = {last_attempt(id), tostring(due_at)}
-  elseif state == 'collecting' or state == 'cancelled' then claim_finish(id)
+  elseif state == 'collecting' or state == 'cancelled' then finishes[#finishes + 1] = finish_due(id, now)
   else redis.call('ZREM', DUE, 'job:' .. id) end
 end
 

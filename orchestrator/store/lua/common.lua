@@ -19,7 +19,6 @@ local GRANT_PATIENCE_CAP = 600
 local REPLY_GRACE = 30           -- the reply to a submit is waited for by its timeout and this
 local BEGIN_PATIENCE = 15        -- a finish that nobody began is sent again after this
 local FINISH_PATIENCE = 60       -- one that did not return, or that nobody begins, is sent again after this
-local LATE = 5                   -- what is asked of workers waits in a queue if it is begun after this
 local UNSET_DEADLINE = 86400     -- lease of a grant that is not open yet
 local DAY = 86400
 
@@ -34,19 +33,6 @@ local function refused_key(provider, content) return P .. 'refused:' .. provider
 local function batch_key(batch) return P .. 'batch:' .. batch end
 
 local function job_field(id, field) return redis.call('HGET', job_key(id), field) end
-
--- Messages are taken in the order in which they were sent. While that takes long, it is kept when that was which is
--- taken now: what was sent after it still waits, and is not lost. `queue`: submit | finish
-local function note_turn(queue, sent, now)
-  if sent and now - tonumber(sent) > LATE then redis.call('HSET', P .. 'turn:' .. queue, 'of', sent, 'at', now) end
-end
-
--- For how many seconds more nothing sent then need be sent again; nil where it is to be.
-local function awaits_turn(queue, sent, now)
-  local of, at = unpack(redis.call('HMGET', P .. 'turn:' .. queue, 'of', 'at'))
-  if not (at and sent) or now - at >= GRANT_PATIENCE or sent + GRANT_PATIENCE < tonumber(of) then return nil end
-  return math.min(math.max(GRANT_PATIENCE, now - of), GRANT_PATIENCE_CAP)
-end
 
 local function account_field(provider, account, field)
   return redis.call('HGET', account_key(provider, account), field)

@@ -7,7 +7,6 @@ local attempt, now = ARGV[1], tonumber(ARGV[2])
 local was, id, provider, account, failures, max_attempts, granted = unpack(redis.call('HMGET', attempt_key(attempt),
   'state', 'job', 'provider', 'account', 'failures', 'max_attempts', 'granted'))
 if was ~= 'granted' then return false end
-note_turn('submit', granted, now)
 
 local function expire()  -- seldom
   close(attempt, 'expired', now)
