@@ -210,8 +210,13 @@ class Broker:
         more: Mapping[str, Any] | None = None,
         again: bool = True,
     ) -> None:
-        if made := [each for message, phase in asked if (each := self._made(message, phase, more))]:
-            self._see_to(made) if again else self.publish(made, again)
+        made = [each for message, phase in asked if (each := self._made(message, phase, more))]
+        if not made:
+            return
+        if again:
+            self._see_to(made)
+        else:
+            self.publish(made, again=False)
 
     def publish(self, made: Sequence[Sent], again: bool = True) -> None:
         """Send messages that are made. What cannot be sent is told, and raises nothing."""
@@ -227,7 +232,7 @@ class Broker:
             log("publish.failed", logging.ERROR, exc_info=True, messages=len(made))
 
     def _publish(self, producer: Any, made: Sequence[Sent], again: bool) -> None:
-        if redis_queues.takes(producer):
+        if redis_queues.speaks_redis(producer.connection):
             return redis_queues.push(producer, made, again)
         for each in made:
             self.app.amqp.send_task_message(

@@ -31,11 +31,6 @@ def speaks_redis(connection: Any) -> bool:
     return bool(connection.transport.driver_type == "redis")
 
 
-def takes(producer: Any) -> bool:
-    """Whether what this producer speaks to is Redis."""
-    return speaks_redis(producer.connection)
-
-
 def waiting_in(connection: Any, queue: str) -> int:
     """The messages that no worker has taken. By one channel for all: each has connections of its own."""
     return int(connection.default_channel._size(queue))

@@ -24,7 +24,7 @@ def broker(app: Celery) -> Broker:
 
 def test_what_is_pushed_is_what_kombu_would_push(broker, raw, monkeypatch):
     broker.finish([MESSAGE])
-    monkeypatch.setattr(redis_queues, "takes", lambda producer: False)
+    monkeypatch.setattr(redis_queues, "speaks_redis", lambda connection: False)
     broker.finish([MESSAGE])
     kombus, ours = (json.loads(text) for text in raw.lrange(FINISH_QUEUE, 0, -1))
     assert ours["headers"]["job_phase"] == FINISH

@@ -95,7 +95,7 @@ def rows_of(provider: str, found: Iterable[Any]) -> list[dict[str, Any]]:
     """What the step `accounts` gives of a provider, as `Accounts.rows`."""
     return [
         {
-            **dict(zip(fields[::2], fields[1::2], strict=True)),
+            **records.fields(fields),
             "provider": provider,
             "name": name,
             "changed": sorted(changed),

@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 MOST = 16  # so many of the pool's; the others are left to pipelines and subscriptions
-TROUBLE = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
+LOST = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
 
 
 class AtHand:
@@ -37,7 +37,7 @@ class AtHand:
         except BaseException as error:
             connection.disconnect()  # an answer may be on its way
             self._pool.release(connection)
-            if isinstance(error, TROUBLE):
+            if isinstance(error, LOST):
                 return self._client.execute_command(*command)
             raise
         self._keep(connection)

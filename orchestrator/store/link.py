@@ -9,14 +9,13 @@ import redis
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.models import Retention
-from orchestrator.store.at_hand import AtHand
+from orchestrator.store.at_hand import LOST, AtHand
 from orchestrator.store.pool import redis_client
 from orchestrator.store.steps import scripts
 
 PREFIX = "orc:"
 WAIT_SLICE_SECONDS = 5.0  # how long one blocking read lasts; the net below a lost wake-up
 
-LOST = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
 CANNOT_WRITE = (
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.ReadOnlyError,

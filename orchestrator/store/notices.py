@@ -135,4 +135,4 @@ def _taken(row: Any) -> Notice | None:
     if not row:
         return None
     notice_id, fields = row
-    return records.notice(notice_id, dict(zip(fields[::2], fields[1::2], strict=True)))
+    return records.notice(notice_id, records.fields(fields))
