@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from orchestrator.errors import QueueFull
 from orchestrator.models import CLAIM_PUSH_SECONDS, Callback, Message, NewJob, Shown, State
 from orchestrator.store import records
+from orchestrator.store.ahead import in_turn
 from orchestrator.store.answers import Begun, Cancelled, Claimed, Opened, Settled
 from orchestrator.store.journal import told_of, word_of
 from orchestrator.store.link import PREFIX, Link
@@ -34,17 +37,19 @@ class Jobs:
         `max_waiting`: how many may wait in all, 0 for no cap; two callers at once may exceed it together.
         Raises: QueueFull, with none of them stored.
         """
-        added = 0
-        grants: list[Message] = []
         batches = {job.batch for job in jobs} if len(jobs) > JOBS_PER_CALL else ()
         filled, producer = (jobs[0].batch, jobs[0].id) if len(batches) == 1 else ("", "")
-        for first in range(0, len(jobs), JOBS_PER_CALL):
-            arguments = [value for job in jobs[first : first + JOBS_PER_CALL] for value in records.row(job)]
-            most = 0 if first else max_waiting  # all or none: it is the first call that asks
-            goes_on = "1" if first + JOBS_PER_CALL < len(jobs) else ""
-            count, granted = self._link.step(
-                "enqueue", now, most, len(jobs), filled, producer, goes_on, *arguments
-            )
+
+        def calls() -> Iterator[tuple[Any, ...]]:
+            for first in range(0, len(jobs), JOBS_PER_CALL):
+                most = 0 if first else max_waiting  # all or none: it is the first call that asks
+                goes_on = "1" if first + JOBS_PER_CALL < len(jobs) else ""
+                rows = chain.from_iterable(map(records.row, jobs[first : first + JOBS_PER_CALL]))
+                yield now, most, len(jobs), filled, producer, goes_on, *rows
+
+        added = 0
+        grants: list[Message] = []
+        for count, granted in in_turn(partial(self._link.step, "enqueue"), calls()):
             if count < 0:
                 raise QueueFull(
                     f"{granted} jobs wait already, and {len(jobs)} more would be above {max_waiting}"
