@@ -17,7 +17,9 @@ POINTS = 96  # … and taken at so many points
 ENOUGH = 50  # durations below which nothing is concluded
 POLL_WORTH = 0.01  # of the mean duration: idle seconds that one poll is worth, where a slot would idle
 POLL_WORTH_AHEAD = 0.06  # the same where the provider's own queue keeps the slot busy meanwhile
-UNKNOWN_GROWTH = 0.1  # while nothing is known a gap is at least so much of the time waited
+FIRST_SECONDS = 1.0  # while nothing is known gaps begin with this, for the first ones are to teach something
+FIRST_GROWTH = 0.2  # … and grow by so much of the time waited, up to the pace of the account
+UNKNOWN_GROWTH = 0.1  # … and are at least so much of it
 TAIL_GROWTH = 0.3  # … and beyond all that is known so much of the time beyond
 EXPLORE = 0.03  # share of durations taken as unknown, so that a provider may become faster than ever
 
@@ -55,9 +57,13 @@ def learn(durations: Sequence[float], floor_seconds: float, worth: float) -> Lea
 
 
 def next_poll_seconds(learned: Learned, waited: float, default: float, floor: float) -> float:
-    """Seconds from now until the next poll of a generation that began `waited` seconds ago."""
+    """Seconds from now until the next poll of a generation that began `waited` seconds ago.
+
+    `default`: the longest gap until enough is known, but for what takes very long.
+    """
     if not learned.enough:
-        return max(default, floor, waited * UNKNOWN_GROWTH)
+        sooner = min(default, FIRST_SECONDS + waited * FIRST_GROWTH)
+        return max(sooner, floor, waited * UNKNOWN_GROWTH)
     seen = bisect_right(learned.durations, waited)
     if seen < len(learned.durations):
         return max(learned.next_at[seen] - waited, floor if waited else 0.0)

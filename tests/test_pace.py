@@ -69,15 +69,17 @@ def test_no_generation_is_asked_after_more_often_than_allowed():
 
 # durations known, seconds waited, default pace, floor → seconds to the next poll
 UNKNOWN = [
-    ([], 0.0, 10.0, 1.0, 10.0),  # nothing is known
-    (UNIFORM[: ENOUGH - 1], 0.0, 10.0, 1.0, 10.0),  # too little is known
+    ([], 0.0, 10.0, 0.5, 1.0),  # nothing is known: the first ones are looked at closely
+    (UNIFORM[: ENOUGH - 1], 0.0, 10.0, 0.5, 1.0),  # too little is known
+    ([], 10.0, 10.0, 0.5, 3.0),  # … and less closely the longer they take
+    ([], 60.0, 10.0, 1.0, 10.0),  # … but not less than at the account's pace
     ([], 0.0, 0.5, 5.0, 5.0),  # the provider's floor stands above the account's pace
     ([], 200.0, 10.0, 1.0, 20.0),  # what takes long is asked after less often
 ]
 
 
 @pytest.mark.parametrize(("known", "waited", "default", "floor", "seconds"), UNKNOWN)
-def test_unknown_provider_is_polled_at_the_accounts_pace(known, waited, default, floor, seconds):
+def test_unknown_is_polled_closely_first_then_at_the_accounts_pace(known, waited, default, floor, seconds):
     assert next_poll_seconds(learn(known, floor, 0.01), waited, default, floor) == seconds
 
 
@@ -105,6 +107,29 @@ def test_estimate_lies_between_the_polls_and_prefers_what_is_known():
     found = [estimate(learned, 0.0, 7.0, dice) for _ in range(500)]
     assert all(0.0 <= each <= 7.0 for each in found)
     assert sum(each < 5.0 for each in found) < 0.06 * len(found)  # nothing was ever over so soon
+
+
+def test_first_wave_on_many_slots_teaches_how_long_generations_take():
+    dice = random.Random(5)
+    durations = [dice.uniform(5, 15) for _ in range(200)]
+    told = []
+    for duration in durations:
+        before = waited = 0.0
+        while waited < duration:
+            before, waited = waited, waited + next_poll_seconds(Learned(), waited, 10.0, 0.5)
+        told.append(estimate(Learned(), before, waited, dice.random))
+    taught, best = learn(told, 0.5, pace.POLL_WORTH), learn(UNIFORM, 0.5, pace.POLL_WORTH)
+    worth = 10 * pace.POLL_WORTH
+    assert cost(durations, asked_at(taught), worth) < 1.1 * cost(durations, asked_at(best), worth)
+
+
+def asked_at(learned: Learned) -> tuple[float, ...]:
+    """Until a generation of 20 s is over."""
+    at: list[float] = []
+    while not at or at[-1] < 20:
+        waited = at[-1] if at else 0.0
+        at.append(waited + next_poll_seconds(learned, waited, 10.0, 0.5))
+    return tuple(at)
 
 
 def simulated(draw, generations: int = 6000) -> tuple[float, float]:

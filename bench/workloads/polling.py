@@ -22,7 +22,7 @@ from orchestrator.simulator.tally import percentile_ms
 @click.option("--accounts", type=click.IntRange(1), default=20, show_default=True, help="Of 10 slots each.")
 def polling(place: Place, jobs: int, seconds: str, warm_up: int, accounts: int) -> Report:
     """Many slots, no public URL: how often is asked, and how late is an end known?"""
-    setup = Setup(accounts, 10, seconds, callbacks=False)
+    setup = Setup(accounts, 10, seconds, callbacks=False, numbers={"min_poll_seconds": 0.5})
     with started(setup, place) as running:
         warm(running, warm_up)
         ran = run_batch(running, jobs)

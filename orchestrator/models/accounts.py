@@ -41,7 +41,7 @@ class Account:
     base_url: str
     fields: Mapping[str, Any] = field(repr=False)  # what only this provider knows, such as `email`
     deadline_seconds: float  # an attempt without an outcome for so long is lost
-    poll_seconds: float  # pace of polling, until it is learned
+    poll_seconds: float  # pace of polling, at most, until it is learned
     net_seconds: float  # first poll where a callback is expected, until it is learned
     timeout_seconds: float  # of one HTTP call
     max_attempts: int  # failures a job may have
