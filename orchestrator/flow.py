@@ -236,9 +236,9 @@ class Flow:
             if lease.again:
                 on_again()
             result = self._finish(lease)
-            ends = result is not None and self.leases.is_ours(lease)
+            ends = result is not None and self.leases.settle(lease)
         except (JobFailed, JobCancelled):
-            ends = self.leases.is_ours(lease)
+            ends = self.leases.settle(lease)
             if ends:
                 raise
         finally:

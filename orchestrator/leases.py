@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 LOOK_SECONDS = 5.0  # between two looks at what is to be made longer
+LOST = "lost"  # no token is like it
 LONGEST_SECONDS = 3_600.0  # a finish that hangs is another's after that, though its process lives
 
 
@@ -71,17 +72,21 @@ class Leases:
         self._see_to_keeper()
         return lease
 
-    def is_ours(self, lease: Lease) -> bool:
-        """Whether a finish may tell its end: no other has begun it. The store is asked where one may have."""
+    def settle(self, lease: Lease) -> bool:
+        """Whether a finish may tell its end: no other has begun it. The store is asked where one may have.
+
+        From then on the lease stays as it is. Safe to call twice.
+        """
         with lease.lock:
-            if lease.token and self._clock() >= lease.renew_at:
+            if lease.token and lease.kept_until and self._clock() >= lease.renew_at:
                 self._renew(lease)
+            lease.kept_until = 0.0
             return bool(lease.token)
 
     def end(self, job_id: str) -> str:
-        """The token to end a job with; empty where this thread finishes nothing of it."""
+        """The token to end a job with; a lost one fits none. Empty: this thread finishes nothing of it."""
         lease = self._held.pop((job_id, get_ident()), None)
-        return lease.token if lease else ""
+        return (lease.token or LOST) if lease else ""
 
     def drop(self, lease: Lease) -> None:
         """Nothing is ended by it. Safe to call twice."""
@@ -92,7 +97,6 @@ class Leases:
     def let_go(self, job_id: str) -> None:
         """Let another worker take a finish at once: this one is about to end. Safe to call twice."""
         for lease in [held for (held_id, _), held in list(self._held.items()) if held_id == job_id]:
-            self.drop(lease)
             with lease.lock:
                 self._store.collecting.let_go(job_id, lease.token)
                 lease.take("", 0.0)
@@ -117,7 +121,6 @@ class Leases:
         lease.take(self._store.collecting.hold(lease.job.id, now, lease.token), now)
         if not lease.token:
             warn("collect.not_held", job=lease.job.id, then="it is another's")
-            self.drop(lease)
 
     def _see_to_keeper(self) -> None:
         if self._keeper and self._keeper.is_alive():

@@ -213,6 +213,14 @@ def test_a_finish_that_its_process_lets_go_is_not_ended_by_it(world):
     assert world.try_at(0) is None
 
 
+def test_a_finish_that_was_let_go_before_its_end_is_not_ended_by_it(world):
+    result = world.try_at(0)
+    world.flow.leases.let_go("j")
+    assert world.store.begin_finish("j", NOW)
+    assert not world.flow.end("j", result)
+    assert world.store.job("j").state is State.COLLECTING
+
+
 def test_a_finish_that_hangs_is_another_s_after_a_while(world):
     def during() -> None:
         while world.now < NOW + LONGEST_SECONDS:
