@@ -19,6 +19,7 @@ Keys (all begin with `orc:`; the scripts in lua/ build them):
     weights                     hash    batch, or `<tenant>/` → share of its lanes beside those of weight 1
     paused                      set     provider:<name>, batch:<name>
     due                         zset    job:<id>, account:<provider>/<name>, batch:<name>, notices:<host> → at
+    reached                     zset    submit, finish → when what workers begin was sent; when they last did
     dead                        zset    failed job → when it failed
     collecting                  zset    job whose pictures could not be kept → when their URLs die
     storage                     string  why nothing is begun: pictures cannot be kept; expires by itself

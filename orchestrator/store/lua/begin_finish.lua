@@ -3,9 +3,10 @@
 -- finish or somebody else is at it. The job's `finishing` is the lease, which is the token as well: whoever has another
 -- one has lost the job.
 local id, now = ARGV[1], tonumber(ARGV[2])
-local job = redis.call('HMGET', job_key(id), 'state', 'finishing', 'finished', 'begun')
+local job = redis.call('HMGET', job_key(id), 'state', 'finishing', 'finished', 'begun', 'sent')
 if job[1] ~= 'collecting' and job[1] ~= 'cancelled' then return {} end
 if job[3] or tonumber(job[2] or '0') > now then return {} end
+if job[5] then reach('finish', job[5], now) end
 lease_finish(id, now)
 local attempts = {}
 for number = 1, tonumber(job_field(id, 'attempts') or '0') do

@@ -17,11 +17,14 @@ end
 
 local function claim_queued(id)
   local attempt = last_attempt(id)
-  local granted = redis.call('HGET', attempt_key(attempt), 'state') == 'granted'
+  local state, sent = unpack(redis.call('HMGET', attempt_key(attempt), 'state', 'granted'))
+  local granted = state == 'granted'
   add_providers_of(id, providers)
   if has_expired(id, now) then
     if granted then close(attempt, 'expired', now) end
     expire(id)
+  elseif granted and waits_for_turn('submit', sent, now) then
+    redis.call('ZADD', DUE, now + TURN_PATIENCE, 'job:' .. id)
   elseif granted then
     local again = redis.call('HINCRBY', attempt_key(attempt), 'resent', 1)
     redis.call('ZADD', DUE, now + math.min(GRANT_PATIENCE * 2 ^ again, GRANT_PATIENCE_CAP), 'job:' .. id)
@@ -29,6 +32,16 @@ local function claim_queued(id)
   else
     join_lane(id)
   end
+end
+
+local function claim_finish(id)
+  local sent, begun = unpack(redis.call('HMGET', job_key(id), 'sent', 'begun'))
+  if sent and not begun and waits_for_turn('finish', sent, now) then
+    redis.call('ZADD', DUE, now + TURN_PATIENCE, 'job:' .. id)
+    return
+  end
+  if sent then redis.call('HDEL', job_key(id), 'sent') end
+  finishes[#finishes + 1] = finish_due(id, now)
 end
 
 local function end_rest_if_over(provider, account)
@@ -55,7 +68,7 @@ local function claim(kind, id, due_at)
     if senders > 0 then hosts[#hosts + 1] = {id, senders} end
   elseif state == 'queued' then claim_queued(id)
   elseif state == 'submitted' then looks[#looks + 1] = {last_attempt(id), tostring(due_at)}
-  elseif state == 'collecting' or state == 'cancelled' then finishes[#finishes + 1] = finish_due(id, now)
+  elseif state == 'collecting' or state == 'cancelled' then claim_finish(id)
   else redis.call('ZREM', DUE, 'job:' .. id) end
 end
 

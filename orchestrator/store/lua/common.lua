@@ -12,6 +12,7 @@ local WEIGHTS = P .. 'weights'
 local UNCERTAIN = P .. 'uncertain'
 local COLLECTING = P .. 'collecting'
 local STORAGE = P .. 'storage'
+local REACHED = P .. 'reached'
 local PLACES_PER_PRIORITY = 2 ^ 40
 local LEASE_GRACE = 600          -- a lease outlives the deadline of its attempt by this
 local GRANT_PATIENCE = 15        -- a grant that nobody opened is sent again after this, then twice that, …
@@ -19,6 +20,8 @@ local GRANT_PATIENCE_CAP = 600
 local REPLY_GRACE = 30           -- the reply to a submit is waited for by its timeout and this
 local BEGIN_PATIENCE = 15        -- a finish that nobody began is sent again after this
 local FINISH_PATIENCE = 60       -- one that did not return, or that nobody begins, is sent again after this
+local LATE = 5                   -- workers are behind, where what they begin was sent before this
+local TURN_PATIENCE = 30         -- what only waits for its turn is looked at again after this
 local UNSET_DEADLINE = 86400     -- lease of a grant that is not open yet
 local DAY = 86400
 
@@ -33,6 +36,21 @@ local function refused_key(provider, content) return P .. 'refused:' .. provider
 local function batch_key(batch) return P .. 'batch:' .. batch end
 
 local function job_field(id, field) return redis.call('HGET', job_key(id), field) end
+
+-- What was asked for by one message, not sent again, is begun: notes when that was sent, and when this is. Neither
+-- goes back. `queue`: submit | finish
+local function reach(queue, sent, now)
+  redis.call('ZADD', REACHED, 'GT', sent, queue .. '/sent', now, queue .. '/begun')
+end
+
+-- Whether what was sent then, and that long ago that it might be lost, only waits: workers are behind, but go on, and
+-- have begun nothing yet that was sent well after it. They take messages about in the order in which they were sent.
+local function waits_for_turn(queue, sent, now)
+  local reached, begun = unpack(redis.call('ZMSCORE', REACHED, queue .. '/sent', queue .. '/begun'))
+  if not begun then return false end
+  local go_on, are_behind = math.abs(now - begun) < GRANT_PATIENCE, begun - reached > LATE
+  return go_on and are_behind and reached - sent <= GRANT_PATIENCE
+end
 
 local function account_field(provider, account, field)
   return redis.call('HGET', account_key(provider, account), field)

@@ -6,7 +6,7 @@ local job = job_of(id, 'urls', 'saved', 'collect_failures', 'finishing')
 local state, urls, saved, collect_failures, lease = job[1], unpack(job, 6, 9)
 if state ~= 'collecting' and state ~= 'cancelled' then return 0 end
 if ARGV[6] ~= '' and lease and lease ~= ARGV[6] then return 0 end
-redis.call('HDEL', job_key(id), 'finishing', 'begun', 'saved')
+redis.call('HDEL', job_key(id), 'finishing', 'begun', 'saved', 'sent')
 if state == 'cancelled' then
   redis.call('HSET', job_key(id), 'finished', 1)
   redis.call('ZREM', DUE, 'job:' .. id)

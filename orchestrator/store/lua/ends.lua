@@ -78,7 +78,7 @@ local function to_finish(id, now, urls, provider, account, job)
     redis.call('HDEL', job_key(id), 'late_urls', 'late_provider', 'late_account', 'urls_die')
   end
   if urls ~= '' and (failure or reason) then redis.call('HDEL', job_key(id), 'error', 'reason') end
-  redis.call('HSET', job_key(id), 'urls', urls, 'account', account, 'state', 'collecting')
+  redis.call('HSET', job_key(id), 'urls', urls, 'account', account, 'state', 'collecting', 'sent', now)
   if state ~= 'collecting' then count_states(provider, batch, state, 'collecting') end
   redis.call('ZADD', DUE, now + BEGIN_PATIENCE, 'job:' .. id)
   return {id, provider, parameters, options or '', tonumber(attempts or '0')}

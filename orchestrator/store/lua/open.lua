@@ -4,9 +4,10 @@
 -- account, 1 where the content was refused before, when its job came, when it was granted}, or nothing where the
 -- attempt is not (any more) to be submitted.
 local attempt, now = ARGV[1], tonumber(ARGV[2])
-local was, id, provider, account, failures, max_attempts, granted = unpack(redis.call('HMGET', attempt_key(attempt),
-  'state', 'job', 'provider', 'account', 'failures', 'max_attempts', 'granted'))
+local was, id, provider, account, failures, max_attempts, granted, resent = unpack(redis.call('HMGET',
+  attempt_key(attempt), 'state', 'job', 'provider', 'account', 'failures', 'max_attempts', 'granted', 'resent'))
 if was ~= 'granted' then return false end
+if not resent then reach('submit', granted, now) end
 
 local function expire()  -- seldom
   close(attempt, 'expired', now)
