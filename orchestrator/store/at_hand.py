@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -27,21 +28,33 @@ class AtHand:
 
     def ask(self, *command: Any) -> Any:
         """The answer to a command that is safe to repeat. Raises: what redis-py does."""
+        (answer,) = self.ask_all([command])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def ask_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """What each of these is answered, also where that is an error; all are safe to repeat. Raises: LOST."""
         connection = self._take() or self._pool.get_connection()
         try:
-            connection.send_command(*command)
-            answer = connection.read_response()
-        except redis.exceptions.ResponseError:
-            self._keep(connection)
-            raise
+            # redis-py would send it in pieces of 6,000 bytes, each of which wakes the server
+            connection.send_packed_command([b"".join(connection.pack_commands(commands))])
+            answers = [_answer(connection) for _ in commands]
         except BaseException as error:
             connection.disconnect()  # an answer may be on its way
             self._pool.release(connection)
             if isinstance(error, LOST):
-                return self._client.execute_command(*command)
+                return self._ask_again(commands)
             raise
         self._keep(connection)
-        return answer
+        return answers
+
+    def _ask_again(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        with self._client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            answers: list[Any] = pipeline.execute(raise_on_error=False)
+            return answers
 
     def _take(self) -> Any:
         if self._pid != os.getpid():
@@ -65,3 +78,10 @@ class AtHand:
         """Not due for a health check, and the pool's still: another server may be the master by now."""
         owned: bool = self._pool.owns_connection(connection) and not connection.should_reconnect()
         return owned and time.monotonic() < connection.next_health_check
+
+
+def _answer(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.exceptions.ResponseError as error:
+        return error

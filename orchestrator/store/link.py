@@ -65,10 +65,9 @@ class Link:
         if len(steps) == 1:
             return [self._tried(steps[0])]
         try:
-            with self.client.pipeline(transaction=False) as pipeline:
-                for script, arguments in steps:
-                    pipeline.execute_command("EVALSHA", script.sha, 0, *arguments)
-                replies: list[Any] = pipeline.execute(raise_on_error=False)
+            replies = self._at_hand.ask_all(
+                [("EVALSHA", script.sha, 0, *arguments) for script, arguments in steps]
+            )
         except LOST:
             raise
         except Exception:  # arguments of one that cannot be sent, or a reply that cannot be read
