@@ -221,8 +221,7 @@ class Broker:
     def publish(self, made: Sequence[Sent], again: bool = True) -> None:
         """Send messages that are made. What cannot be sent is told, and raises nothing."""
         try:
-            with self.app.producer_or_acquire() as producer:
-                self._publish(producer, made, again)
+            self._publish(made, again)
         except OperationalError as error:
             for each in made:
                 self._postponed(each.headers[PHASE], error)
@@ -231,13 +230,15 @@ class Broker:
                 self._observer.not_published(each.headers[PHASE])
             log("publish.failed", logging.ERROR, exc_info=True, messages=len(made))
 
-    def _publish(self, producer: Any, made: Sequence[Sent], again: bool) -> None:
-        if redis_queues.speaks_redis(producer.connection):
-            return redis_queues.push(producer, made, again)
-        for each in made:
-            self.app.amqp.send_task_message(
-                producer, GENERATE, each.task, queue=each.queue, headers=each.headers
-            )
+    def _publish(self, made: Sequence[Sent], again: bool) -> None:
+        with self.app.connection_or_acquire() as connection:
+            if redis_queues.speaks_redis(connection):
+                return redis_queues.push(connection, made, again)
+        with self.app.producer_or_acquire() as producer:
+            for each in made:
+                self.app.amqp.send_task_message(
+                    producer, GENERATE, each.task, queue=each.queue, headers=each.headers
+                )
 
     def _made(self, message: Message, phase: str, more: Mapping[str, Any] | None) -> Sent | None:
         headers = {**(message.options.get("headers") or {}), PHASE: phase, ATTEMPT: message.attempt}

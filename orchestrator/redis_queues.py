@@ -36,18 +36,20 @@ def waiting_in(connection: Any, queue: str) -> int:
     return int(connection.default_channel._size(queue))
 
 
-def push(producer: Any, messages: Sequence[Sent], again: bool = True) -> None:
-    """All of them, in their order. `again`: once more where the connection was lost, so perhaps twice.
+def push(connection: Any, messages: Sequence[Sent], again: bool = True) -> None:
+    """All of them, each queue's in their order. `again`: once more where the connection was lost, so perhaps twice.
 
     Raises: OperationalError.
     """
-    texts = [(each.queue, _text(each)) for each in messages]
-    lost = producer.connection.connection_errors + producer.connection.channel_errors
+    texts: dict[str, list[str]] = {}
+    for each in messages:
+        texts.setdefault(each.queue, []).append(_text(each))
+    lost = connection.connection_errors + connection.channel_errors
     for is_last in (False, True) if again else (True,):
         try:
-            with producer.channel.client.pipeline(transaction=False) as pipeline:
-                for queue, text in texts:
-                    pipeline.lpush(queue, text)
+            with connection.default_channel.client.pipeline(transaction=False) as pipeline:
+                for queue, of_queue in texts.items():
+                    pipeline.lpush(queue, *of_queue)
                 pipeline.execute()
             return
         except lost as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from celery import Celery, states
@@ -33,9 +34,11 @@ def test_what_is_pushed_is_what_kombu_would_push(broker, raw, monkeypatch):
     assert ours == kombus
 
 
-def test_both_kinds_travel_together_each_to_its_queue(broker, raw):
-    broker.go_on([MESSAGE, MESSAGE], [MESSAGE])
+def test_both_kinds_travel_together_each_to_its_queue_and_in_their_order(broker, raw):
+    broker.go_on([MESSAGE, replace(MESSAGE, job_id="job-2")], [MESSAGE])
     assert (raw.llen(SUBMIT_QUEUE), raw.llen(FINISH_QUEUE)) == (2, 1)
+    came = [json.loads(text)["headers"]["id"] for text in raw.lrange(SUBMIT_QUEUE, 0, -1)]
+    assert came == ["job-2", MESSAGE.job_id]  # workers take from the other end
 
 
 def test_connection_that_was_lost_is_made_once_more(broker, raw):
@@ -46,11 +49,11 @@ def test_connection_that_was_lost_is_made_once_more(broker, raw):
 
 
 def test_server_that_takes_nothing_is_an_error_of_kombu(app, raw):
-    with app.producer_or_acquire() as producer:
+    with app.connection_or_acquire() as connection:
         raw.set(SUBMIT_QUEUE, "no list")
         sent = redis_queues.Sent(SUBMIT_QUEUE, Broker(app)._task(MESSAGE, "submitting"), {})
         with pytest.raises(OperationalError):
-            redis_queues.push(producer, [sent])
+            redis_queues.push(connection, [sent])
 
 
 def test_celery_says_started_once_an_attempt_is_opened_but_never_instead_of_an_end(app, broker, server):
