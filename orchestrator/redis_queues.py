@@ -37,9 +37,9 @@ def waiting_in(connection: Any, queue: str) -> int:
 
 
 def push(connection: Any, messages: Sequence[Sent], again: bool = True) -> None:
-    """All of them, each queue's in their order. `again`: once more where the connection was lost, so perhaps twice.
+    """All of them, each queue's in their order.
 
-    Raises: OperationalError.
+    `again`: once more where the connection was lost, so perhaps twice. Raises: OperationalError.
     """
     texts: dict[str, list[str]] = {}
     for each in messages:

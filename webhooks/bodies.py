@@ -6,20 +6,24 @@ import io
 from typing import Any
 
 from flask import request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.wsgi import get_content_length
 
 from orchestrator.errors import Malformed
 
 
-def whole_body() -> bytes:
-    """Raises: Malformed where it breaks off; RequestEntityTooLarge where it says itself that it is."""
+def whole_body(most_bytes: int) -> bytes:
+    """Raises: Malformed where it breaks off; RequestEntityTooLarge."""
+    length = get_content_length(request.environ)  # None: it comes in chunks, which say where they end
+    if length is not None and length > most_bytes:
+        raise RequestEntityTooLarge
     try:
-        raw_body = request.get_data(cache=False)
-    except HTTPException:
-        raise
+        raw_body: bytes = request.input_stream.read(most_bytes + 1 if length is None else length)
     except Exception as error:  # gunicorn has its own, as for a chunk that is none
         raise Malformed("the body broke off") from error
-    if request.content_length not in (None, len(raw_body)):
+    if len(raw_body) > most_bytes:
+        raise RequestEntityTooLarge
+    if length not in (None, len(raw_body)):
         raise Malformed("the body broke off")
     return raw_body
 

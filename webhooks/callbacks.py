@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, current_app, request
@@ -34,7 +35,7 @@ def receive(provider: str, reference: str) -> Response:
 def _taken(flow: Any, provider: str, reference: str) -> tuple[Response, str]:
     """The answer to a callback, and what came of it: a word of `Flow.receive`, or why it was not taken."""
     try:
-        word = flow.receive(provider, reference, request.headers, _body)
+        word = flow.receive(provider, reference, request.headers, partial(whole_body, MAX_BODY_BYTES))
     except RequestEntityTooLarge:
         return Response(status=413), "too large"
     except Malformed as error:
@@ -45,13 +46,6 @@ def _taken(flow: Any, provider: str, reference: str) -> tuple[Response, str]:
         log("callback.postponed", logging.ERROR, provider=provider, why="the store does not answer")
         return Response(status=503, headers={"Retry-After": str(RETRY_SECONDS)}), "postponed"
     return Response(status=204), word
-
-
-def _body() -> bytes:
-    raw_body = whole_body()
-    if len(raw_body) > MAX_BODY_BYTES:  # a body that told no length before
-        raise RequestEntityTooLarge
-    return raw_body
 
 
 def _refused(status: int, provider: str, error: CallbackRefused) -> tuple[Response, str]:

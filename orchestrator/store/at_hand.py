@@ -34,7 +34,7 @@ class AtHand:
         return answer
 
     def ask_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """What each of these is answered, also where that is an error; all are safe to repeat. Raises: LOST."""
+        """What each of these is answered, an error too; all are safe to repeat. Raises: LOST."""
         connection = self._take() or self._pool.get_connection()
         try:
             # redis-py would send it in pieces of 6,000 bytes, each of which wakes the server

@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import request
 from marshmallow import ValidationError
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from orchestrator import timeline
 from orchestrator.errors import JobNotFound, ProviderError
@@ -106,10 +107,10 @@ def _body() -> dict[str, Any]:
     """Raises: Problem."""
     if request.mimetype != "application/json":
         raise Problem(415, "the body must be JSON: send it as `Content-Type: application/json`")
-    request.max_content_length = MAX_JOB_BYTES + 1
-    raw_body = whole_body()
-    if len(raw_body) > MAX_JOB_BYTES:  # a body that told no length before
-        raise Problem(413, f"a job is at most {MAX_JOB_BYTES} bytes")
+    try:
+        raw_body = whole_body(MAX_JOB_BYTES)
+    except RequestEntityTooLarge:
+        raise Problem(413, f"a job is at most {MAX_JOB_BYTES} bytes") from None
     try:
         return json_object(raw_body.decode(), OBJECT)
     except ValueError as error:
