@@ -15,6 +15,8 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
+from orchestrator.at_hand import AtHand
+
 DURABLE = 2
 
 
@@ -44,17 +46,30 @@ def push(connection: Any, messages: Sequence[Sent], again: bool = True) -> None:
     texts: dict[str, list[str]] = {}
     for each in messages:
         texts.setdefault(each.queue, []).append(_text(each))
-    lost = connection.connection_errors + connection.channel_errors
-    for is_last in (False, True) if again else (True,):
-        try:
-            with connection.default_channel.client.pipeline(transaction=False) as pipeline:
-                for queue, of_queue in texts.items():
-                    pipeline.lpush(queue, *of_queue)
-                pipeline.execute()
-            return
-        except lost as error:
-            if is_last:
-                raise OperationalError(type(error).__name__) from None
+    commands = [("LPUSH", queue, *of_queue) for queue, of_queue in texts.items()]
+    send = _send_again if again else _send_once
+    try:
+        answers = send(connection.default_channel.client, commands)
+    except connection.connection_errors + connection.channel_errors as error:
+        raise OperationalError(type(error).__name__) from None
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise OperationalError(type(answer).__name__)
+
+
+def _send_again(client: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    if not hasattr(client, "at_hand"):
+        client.at_hand = AtHand(client)  # with kombu's client, and so for as long as that
+    answers: list[Any] = client.at_hand.ask_all(commands)
+    return answers
+
+
+def _send_once(client: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    with client.pipeline(transaction=False) as pipeline:
+        for command in commands:
+            pipeline.execute_command(*command)
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
+        return answers
 
 
 def _text(sent: Sent) -> str:

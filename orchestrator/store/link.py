@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 
 import redis
 
+from orchestrator.at_hand import LOST, AtHand
 from orchestrator.errors import StoreUnavailable
 from orchestrator.models import Retention
-from orchestrator.store.at_hand import LOST, AtHand
 from orchestrator.store.pool import redis_client
 from orchestrator.store.steps import scripts
 

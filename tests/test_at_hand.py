@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from orchestrator.store.at_hand import MOST, AtHand
+from orchestrator.at_hand import MOST, AtHand
 from orchestrator.store.pool import redis_client
 from tests import store_kit
 from tests.stack_kit import PATIENCE
