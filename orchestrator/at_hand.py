@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import hiredis
 import redis
 
 MOST = 16  # so many of the pool's; the others are left to pipelines and subscriptions
@@ -33,12 +34,13 @@ class AtHand:
             raise answer
         return answer
 
-    def ask_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    def ask_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """What each of these is answered, an error too; all are safe to repeat. Raises: LOST."""
+        # In one piece: redis-py would send 6,000 bytes at a time, each of which wakes the server.
+        packed = b"".join(map(hiredis.pack_command, commands))
         connection = self._take() or self._pool.get_connection()
         try:
-            # redis-py would send it in pieces of 6,000 bytes, each of which wakes the server
-            connection.send_packed_command([b"".join(connection.pack_commands(commands))])
+            connection.send_packed_command([packed])
             answers = [_answer(connection) for _ in commands]
         except BaseException as error:
             connection.disconnect()  # an answer may be on its way
@@ -49,7 +51,7 @@ class AtHand:
         self._keep(connection)
         return answers
 
-    def _ask_again(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    def _ask_again(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         with self._client.pipeline(transaction=False) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)

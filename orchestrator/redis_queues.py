@@ -57,14 +57,14 @@ def push(connection: Any, messages: Sequence[Sent], again: bool = True) -> None:
             raise OperationalError(type(answer).__name__)
 
 
-def _send_again(client: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
+def _send_again(client: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
     if not hasattr(client, "at_hand"):
         client.at_hand = AtHand(client)  # with kombu's client, and so for as long as that
     answers: list[Any] = client.at_hand.ask_all(commands)
     return answers
 
 
-def _send_once(client: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
+def _send_once(client: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
     with client.pipeline(transaction=False) as pipeline:
         for command in commands:
             pipeline.execute_command(*command)
