@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 
@@ -23,9 +24,16 @@ def served(make: Callable[[Built], Flask]) -> Flask:
         built = started(PATIENCE_SECONDS, measures=True, lean=True)
         app = make(built)
         answer_metrics(built)
+        _leave_out_of_collections()
         return app
     except (ConfigurationError, StoreUnavailable) as error:
         print(f"orchestrator: {error}", file=sys.stderr)
         raise SystemExit(
             3
         ) from None  # gunicorn: APP_LOAD_ERROR is 4, WORKER_BOOT_ERROR 3: both end the master
+
+
+def _leave_out_of_collections() -> None:
+    """What is loaded stays: to look through it for garbage again and again stops every request for 50 ms."""
+    gc.collect()
+    gc.freeze()
