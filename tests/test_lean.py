@@ -64,3 +64,11 @@ def test_lean_process_speaks_to_a_provider_and_to_the_place_for_pictures_all_the
     argv = [sys.executable, "-c", code, stack.simulator_url]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
+
+
+def test_receiver_does_not_look_for_garbage_in_what_it_has_loaded(environment):
+    code = f"import gc\n{RECEIVER}\nprint(gc.get_freeze_count(), len(gc.get_objects()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
+    assert not done.returncode, done.stderr
+    loaded, looked_through = map(int, done.stdout.split())
+    assert looked_through < loaded / 10
