@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from workers import metrics as metrics  # these two by their signals
+from workers import gathering as gathering  # these three by their signals
+from workers import metrics as metrics
 from workers import watchdog as watchdog
 from workers.tasks import app, generate
 
