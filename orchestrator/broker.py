@@ -75,7 +75,7 @@ def make_app(broker_url: str, result_url: str, result_seconds: int = RETENTION.e
         # A server that is full or read-only answers with an error: the consumer is to come back, not to end.
         broker_channel_error_retry=True,
         broker_connection_timeout=CONNECT_SECONDS,
-        worker_pool="threads",
+        worker_pool="workers.pool:TaskPool",
         worker_concurrency=WORKER_THREADS,
         worker_prefetch_multiplier=2,
         # What runs goes on over a lost connection: a POST that is cut off is an uncertain one.

@@ -11,7 +11,6 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -41,8 +40,8 @@ def install(app: Celery, stop_seconds: float, let_go: Callable[[str], object]) -
 
         def close(self, worker: Any) -> None:
             executor = getattr(worker.pool, "executor", None)
-            if not isinstance(executor, ThreadPoolExecutor):
-                return  # the other pools know how to end their children
+            if executor is None:
+                return  # a pool that is none of threads knows how to end its children
             with suppress(Exception):  # whatever its connection is like, it ends
                 worker.consumer.task_consumer.cancel()
             executor.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,74 @@
+"""The threads of a worker: each takes what waits next, and none is lost to a task that breaks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.stack_kit import PATIENCE, eventually
+from workers.pool import Hands, TaskPool
+
+
+@pytest.fixture
+def hands() -> Iterator[Hands]:
+    made = Hands(2)
+    made.start()
+    yield made
+    made.shutdown(cancel_futures=True)
+
+
+def test_all_that_is_handed_over_is_done(hands):
+    done: list[int] = []
+    for number in range(100):
+        hands.submit(done.append, number)
+    hands.shutdown()
+    assert sorted(done) == list(range(100))
+
+
+def test_thread_outlives_what_breaks_in_it(hands, caplog):
+    def breaks() -> None:
+        raise SystemExit(3)
+
+    for _ in range(9):
+        hands.submit(breaks)
+    done = threading.Event()
+    hands.submit(done.set)
+    assert done.wait(PATIENCE)
+    assert "task.broke" in caplog.text
+
+
+def test_what_has_not_begun_is_forgotten_and_what_runs_is_waited_for(hands):
+    begun, may, done = threading.Semaphore(0), threading.Event(), []
+
+    def work() -> None:
+        begun.release()
+        may.wait(PATIENCE)
+        done.append("ran")
+
+    for _ in range(5):
+        hands.submit(work)
+    assert begun.acquire(timeout=PATIENCE) and begun.acquire(timeout=PATIENCE)
+    hands.shutdown(wait=False, cancel_futures=True)
+    may.set()
+    hands.shutdown()
+    assert done == ["ran", "ran"]
+
+
+def test_pool_tells_celery_what_it_asks_and_ends_its_threads():
+    pool = TaskPool(limit=3)
+    before = threading.active_count()
+    pool.start()
+    assert pool.active and threading.active_count() == before + 3
+    told = []
+    pool.apply_async(
+        lambda number: number + 1,
+        (41,),
+        callback=told.append,
+        accept_callback=lambda *_: told.append("accepted"),
+    )
+    eventually(lambda: told == ["accepted", 42])
+    assert (pool.info["max-concurrency"], pool.info["threads"]) == (3, 3)
+    pool.stop()
+    assert threading.active_count() == before
