@@ -40,7 +40,7 @@ QUERY = re.compile(r"(://[^\s\"'?#\\]*)[?#][^\s\"'<>]*")
 
 def without_queries(text: str) -> str:
     """A text without what follows the path of the URLs in it, which may be what opens them."""
-    return QUERY.sub(r"\1?…", text)
+    return QUERY.sub(r"\1?…", text) if "://" in text else text
 
 
 def without_emails(text: str) -> str:

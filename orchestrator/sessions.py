@@ -76,6 +76,10 @@ class _Adapter(HTTPAdapter):
             tls["ssl_context"] = _trusting(verify)
         return host, tls
 
+    def request_url(self, request: requests.PreparedRequest, proxies: object) -> str:
+        """No proxy is ever asked, and to look for one costs a URL's parsing."""
+        return request.path_url
+
     def cert_verify(self, *_: object) -> None:
         """Nothing is left to name: each new connection would read the authorities again."""
 
