@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+import redis
 
 from orchestrator.at_hand import MOST, AtHand
 from orchestrator.store.pool import redis_client
@@ -105,3 +106,22 @@ def test_forked_process_has_connections_of_its_own(client):
         os._exit(int(at_hand.ask("CLIENT", "ID") == ours))
     assert os.waitpid(child, 0)[1] == 0
     assert at_hand.ask("CLIENT", "ID") == ours
+
+
+def test_several_are_answered_in_their_order_and_an_error_is_the_answer_of_one(client, raw):
+    at_hand = AtHand(client)
+    one, error, other = at_hand.ask_all([("ECHO", "one"), ("HGET", "no hash"), ("ECHO", "other")])
+    assert (one, other) == ("one", "other")
+    assert isinstance(error, redis.exceptions.ResponseError)
+    assert at_hand.ask("ECHO", "after") == "after"
+    assert len(connections(raw)) == 1
+
+
+def test_several_on_a_connection_that_was_closed_meanwhile_are_asked_anew(client, raw):
+    at_hand = AtHand(client)
+    assert at_hand.ask("ECHO", "before") == "before"
+    for each in connections(raw):
+        raw.client_kill_filter(_id=each)
+    one, error = at_hand.ask_all([("ECHO", "one"), ("HGET", "no hash")])
+    assert one == "one"
+    assert isinstance(error, redis.exceptions.ResponseError)

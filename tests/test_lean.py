@@ -18,6 +18,13 @@ except SystemExit as end:
     assert not end.code, end
 """
 RECEIVER = "import webhooks.wsgi"
+WORKER = """
+from celery.signals import worker_ready
+from workers import app
+from workers.wiring import be_ready
+assert any(each() is be_ready for _, each in worker_ready.receivers)
+be_ready()
+"""
 CLIENT = "from orchestrator import Orchestrator; Orchestrator.from_env().close()"
 LOADED = "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
 OF_OTHERS = {
@@ -66,8 +73,9 @@ def test_lean_process_speaks_to_a_provider_and_to_the_place_for_pictures_all_the
     assert done.returncode == 0, done.stderr
 
 
-def test_receiver_does_not_look_for_garbage_in_what_it_has_loaded(environment):
-    code = f"import gc\n{RECEIVER}\nprint(gc.get_freeze_count(), len(gc.get_objects()))"
+@pytest.mark.parametrize("start", [RECEIVER, WORKER])
+def test_process_does_not_look_for_garbage_in_what_it_has_loaded(environment, start):
+    code = f"import gc\n{start}\nprint(gc.get_freeze_count(), len(gc.get_objects()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert not done.returncode, done.stderr
     loaded, looked_through = map(int, done.stdout.split())

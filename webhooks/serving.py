@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Callable
 
@@ -10,6 +9,7 @@ from flask import Flask
 
 from orchestrator.build import Built
 from orchestrator.errors import ConfigurationError, StoreUnavailable
+from orchestrator.garbage import leave_out_what_is_loaded
 from orchestrator.logs import set_up
 from orchestrator.start import PATIENCE_SECONDS, started
 from webhooks.logs import Sparing, lean_records
@@ -24,16 +24,10 @@ def served(make: Callable[[Built], Flask]) -> Flask:
         built = started(PATIENCE_SECONDS, measures=True, lean=True)
         app = make(built)
         answer_metrics(built)
-        _leave_out_of_collections()
+        leave_out_what_is_loaded()
         return app
     except (ConfigurationError, StoreUnavailable) as error:
         print(f"orchestrator: {error}", file=sys.stderr)
         raise SystemExit(
             3
         ) from None  # gunicorn: APP_LOAD_ERROR is 4, WORKER_BOOT_ERROR 3: both end the master
-
-
-def _leave_out_of_collections() -> None:
-    """What is loaded stays: to look through it for garbage again and again stops every request for 50 ms."""
-    gc.collect()
-    gc.freeze()

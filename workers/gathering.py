@@ -49,7 +49,7 @@ class Together:
             (reply,) = self._run_all([what])
         else:
             reply = self._reply_to(_Asked(what))
-        if isinstance(reply, Exception):
+        if isinstance(reply, BaseException):
             raise reply
         return reply
 
@@ -70,7 +70,7 @@ class Together:
         some = [first, *others]
         try:
             replies = self._run_all([asked.what for asked in some])
-        except Exception as error:
+        except BaseException as error:  # whatever it is, nobody may wait for ever
             replies = [error] * len(some)
         self._let_next_send()
         for asked, reply in zip(some, replies, strict=True):

@@ -15,6 +15,7 @@ from celery.signals import (
     beat_init,
     celeryd_after_setup,
     worker_process_shutdown,
+    worker_ready,
 )
 from kombu.transport.redis import Transport
 
@@ -24,6 +25,7 @@ from orchestrator.celery_urls import speaks_redis
 from orchestrator.environment import environment, logs_are_json
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.events import log
+from orchestrator.garbage import leave_out_what_is_loaded
 from orchestrator.logs import dress, set_up
 from orchestrator.metrics.place import prepare_folder, remove_folder
 from orchestrator.settings import metrics_address
@@ -114,6 +116,11 @@ def say_that_it_ticks(sender: Any, **_: Any) -> None:
     if sender.scheduler_cls != ours:
         raise SystemExit(f"orchestrator: no scheduler but {ours} ticks: leave out --scheduler")
     log("ticker.started")
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def be_ready(**_: Any) -> None:
+    leave_out_what_is_loaded()
 
 
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]
