@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.stack_kit import PATIENCE, eventually
-from workers.pool import Hands, TaskPool
 
 
 @pytest.fixture
-def hands() -> Iterator[Hands]:
-    made = Hands(2)
+def module(environment) -> Any:
+    """Workers are built from the environment as they are imported."""
+    from workers import pool
+
+    return pool
+
+
+@pytest.fixture
+def hands(module) -> Iterator[Any]:
+    made = module.Hands(2)
     made.start()
     yield made
     made.shutdown(cancel_futures=True)
@@ -56,8 +64,8 @@ def test_what_has_not_begun_is_forgotten_and_what_runs_is_waited_for(hands):
     assert done == ["ran", "ran"]
 
 
-def test_pool_tells_celery_what_it_asks_and_ends_its_threads():
-    pool = TaskPool(limit=3)
+def test_pool_tells_celery_what_it_asks_and_ends_its_threads(module):
+    pool = module.TaskPool(limit=3)
     before = threading.active_count()
     pool.start()
     assert pool.active and threading.active_count() == before + 3

@@ -15,11 +15,10 @@ from orchestrator.models import Callback
 from tests import store_kit
 from tests.stack_kit import PATIENCE, eventually
 from tests.store_kit import NOW, PROVIDER
-from workers.gathering import MOST, Together
 
 server, raw, store = store_kit.server, store_kit.raw, store_kit.store
 
-THREADS = 2 * MOST + 2
+MOST = 16
 
 
 class Runs:
@@ -39,6 +38,15 @@ class Runs:
 
 
 @pytest.fixture
+def gathered(environment) -> Any:
+    """The class; workers are built from the environment as they are imported."""
+    from workers import gathering
+
+    assert gathering.MOST == MOST
+    return gathering.Together
+
+
+@pytest.fixture
 def runs() -> Iterator[Runs]:
     made = Runs()
     yield made
@@ -47,7 +55,7 @@ def runs() -> Iterator[Runs]:
 
 @pytest.fixture
 def pool(runs: Runs) -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(THREADS) as made:
+    with ThreadPoolExecutor(2 * MOST + 2) as made:
         yield made
         runs.may.set()
 
@@ -56,8 +64,8 @@ Asking = Callable[..., list[Future[Any]]]
 
 
 @pytest.fixture
-def ask(pool: ThreadPoolExecutor, runs: Runs) -> Asking:
-    together = Together(runs)
+def ask(pool: ThreadPoolExecutor, runs: Runs, gathered: Any) -> Asking:
+    together = gathered(runs)
 
     def asking(*what: str) -> list[Future[Any]]:
         """A thread for each; the first is on its way by then, and the others wait, in this order."""
@@ -107,8 +115,8 @@ def test_what_befalls_all_is_told_to_all_and_the_next_ones_go(ask, runs):
     assert outcomes(ask("d")) == ["d!"]
 
 
-def test_the_main_thread_waits_for_no_other(ask, runs):
-    together = Together(runs)
+def test_the_main_thread_waits_for_no_other(runs, gathered):
+    together = gathered(runs)
     runs.may.set()
     together._is_busy = True
     assert together("a") == "a!"
@@ -124,21 +132,21 @@ def heard(store: Any, pool: ThreadPoolExecutor, count: int) -> list[Any]:
     return outcomes([pool.submit(hear, number) for number in range(count)])
 
 
-def test_each_step_is_carried_out_once_whoever_sends_it(store, pool):
-    store.gather(Together)
+def test_each_step_is_carried_out_once_whoever_sends_it(store, pool, gathered):
+    store.gather(gathered)
     assert heard(store, pool, 400) == ["unknown"] * 400
     assert store.journal.count(parked=True) == 400
 
 
-def test_a_server_that_has_forgotten_the_steps_is_told_them_again(store, raw, pool):
-    store.gather(Together)
+def test_a_server_that_has_forgotten_the_steps_is_told_them_again(store, raw, pool, gathered):
+    store.gather(gathered)
     heard(store, pool, 40)
     raw.script_flush()
     assert heard(store, pool, 40) == ["unknown"] * 40
 
 
-def test_a_server_that_takes_nothing_is_told_of_to_each(store, raw, pool):
-    store.gather(Together)
+def test_a_server_that_takes_nothing_is_told_of_to_each(store, raw, pool, gathered):
+    store.gather(gathered)
     raw.config_set("min-replicas-to-write", "1")  # it answers, and takes nothing
     try:
         told = heard(store, pool, 60)
