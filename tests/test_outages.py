@@ -46,12 +46,14 @@ def generate(environment: dict[str, str]) -> Any:
 def phase(generate: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs one phase of a job in this process, as a worker would, with a flow whose store fails."""
     from celery.exceptions import Ignore
+    from celery.signals import task_prerun
 
     from workers import phases
 
     def run(name: str, job_id: str, failing_step: str, error: Exception) -> None:
         broken = replace(phases.flow, store=Failing(phases.flow.store, failing_step, 1, error))
         monkeypatch.setattr(phases, "flow", broken)
+        monkeypatch.setattr(task_prerun, "receivers", [])  # as where no helper of other tests was imported
         linked = name == "linked finish"
         told = "finish" if linked else name
         request = {"id": job_id, "job_phase": told, "job_attempt": 1, "ignore_result": True}
