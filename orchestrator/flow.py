@@ -236,9 +236,9 @@ class Flow:
             if lease.again:
                 on_again()
             result = self._finish(lease)
-            ends = result is not None and self.leases.settle(lease)
+            ends = result is not None and self.leases.may_end(lease)
         except (JobFailed, JobCancelled):
-            ends = self.leases.settle(lease)
+            ends = self.leases.may_end(lease)
             if ends:
                 raise
         finally:

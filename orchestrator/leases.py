@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.store import Store
 
 LOOK_SECONDS = 5.0  # between two looks at what is to be made longer
-LOST = "lost"  # no token is like it
+FITS_NONE = "lost"  # instead of a token that is gone
 LONGEST_SECONDS = 3_600.0  # a finish that hangs is another's after that, though its process lives
 
 
@@ -72,13 +72,13 @@ class Leases:
         self._see_to_keeper()
         return lease
 
-    def settle(self, lease: Lease) -> bool:
+    def may_end(self, lease: Lease) -> bool:
         """Whether a finish may tell its end: no other has begun it. The store is asked where one may have.
 
-        From then on the lease stays as it is. Safe to call twice.
+        From then on the lease stays as it is.
         """
         with lease.lock:
-            if lease.token and lease.kept_until and self._clock() >= lease.renew_at:
+            if lease.token and self._clock() >= lease.renew_at:
                 self._renew(lease)
             lease.kept_until = 0.0
             return bool(lease.token)
@@ -86,7 +86,7 @@ class Leases:
     def end(self, job_id: str) -> str:
         """The token to end a job with; a lost one fits none. Empty: this thread finishes nothing of it."""
         lease = self._held.pop((job_id, get_ident()), None)
-        return (lease.token or LOST) if lease else ""
+        return (lease.token or FITS_NONE) if lease else ""
 
     def drop(self, lease: Lease) -> None:
         """Nothing is ended by it. Safe to call twice."""
