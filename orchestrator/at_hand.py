@@ -46,17 +46,10 @@ class AtHand:
             connection.disconnect()  # an answer may be on its way
             self._pool.release(connection)
             if isinstance(error, LOST):
-                return self._ask_again(commands)
+                return ask_by_pipeline(self._client, commands)
             raise
         self._keep(connection)
         return answers
-
-    def _ask_again(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        with self._client.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            answers: list[Any] = pipeline.execute(raise_on_error=False)
-            return answers
 
     def _take(self) -> Any:
         if self._pid != os.getpid():
@@ -80,6 +73,15 @@ class AtHand:
         """Not due for a health check, and the pool's still: another server may be the master by now."""
         owned: bool = self._pool.owns_connection(connection) and not connection.should_reconnect()
         return owned and time.monotonic() < connection.next_health_check
+
+
+def ask_by_pipeline(client: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """What each of these is answered, an error too, in redis-py's own way. Raises: what that does."""
+    with client.pipeline(transaction=False) as pipeline:
+        for command in commands:
+            pipeline.execute_command(*command)
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
+        return answers
 
 
 def _answer(connection: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 
-from orchestrator.at_hand import AtHand
+from orchestrator.at_hand import AtHand, ask_by_pipeline
 
 DURABLE = 2
 
@@ -47,9 +47,9 @@ def push(connection: Any, messages: Sequence[Sent], again: bool = True) -> None:
     for each in messages:
         texts.setdefault(each.queue, []).append(_text(each))
     commands = [("LPUSH", queue, *of_queue) for queue, of_queue in texts.items()]
-    send = _send_again if again else _send_once
+    ask = _ask_at_hand if again else ask_by_pipeline
     try:
-        answers = send(connection.default_channel.client, commands)
+        answers = ask(connection.default_channel.client, commands)
     except connection.connection_errors + connection.channel_errors as error:
         raise OperationalError(type(error).__name__) from None
     for answer in answers:
@@ -57,19 +57,11 @@ def push(connection: Any, messages: Sequence[Sent], again: bool = True) -> None:
             raise OperationalError(type(answer).__name__)
 
 
-def _send_again(client: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+def _ask_at_hand(client: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
     if not hasattr(client, "at_hand"):
         client.at_hand = AtHand(client)  # with kombu's client, and so for as long as that
     answers: list[Any] = client.at_hand.ask_all(commands)
     return answers
-
-
-def _send_once(client: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-    with client.pipeline(transaction=False) as pipeline:
-        for command in commands:
-            pipeline.execute_command(*command)
-        answers: list[Any] = pipeline.execute(raise_on_error=False)
-        return answers
 
 
 def _text(sent: Sent) -> str:

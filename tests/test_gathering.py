@@ -17,6 +17,7 @@ from orchestrator.local.processes import free_port
 from orchestrator.models import Callback
 from orchestrator.store import Store
 from tests import store_kit
+from tests.gathering_kit import Runs
 from tests.store_kit import NOW, PROVIDER
 from webhooks import gathering
 from webhooks.gathering import MOST, Behind, Together
@@ -24,25 +25,9 @@ from webhooks.gathering import MOST, Behind, Together
 server, raw, store = store_kit.server, store_kit.raw, store_kit.store
 
 
-class Runs:
-    """Notes what it was asked for in one go, and answers once it may; a text that begins with `bad` fails."""
-
-    def __init__(self) -> None:
-        self.asked: list[list[str]] = []
-        self.may = Event()
-        self.fails: Exception | None = None
-
-    def __call__(self, some: Any) -> list[Any]:
-        self.asked.append(list(some))
-        self.may.wait()
-        if self.fails:
-            raise self.fails
-        return [ValueError(each) if each.startswith("bad") else f"{each}!" for each in some]
-
-
 @pytest.fixture
 def runs() -> Runs:
-    return Runs()
+    return Runs(Event())
 
 
 def ask(together: Together, *what: str) -> list[gevent.Greenlet]:

@@ -13,28 +13,13 @@ import redis
 from orchestrator.errors import StoreUnavailable
 from orchestrator.models import Callback
 from tests import store_kit
+from tests.gathering_kit import Runs
 from tests.stack_kit import PATIENCE, eventually
 from tests.store_kit import NOW, PROVIDER
 
 server, raw, store = store_kit.server, store_kit.raw, store_kit.store
 
 MOST = 16
-
-
-class Runs:
-    """Notes what it was asked for in one go, and answers once it may; a text that begins with `bad` fails."""
-
-    def __init__(self) -> None:
-        self.asked: list[list[str]] = []
-        self.may = Event()
-        self.fails: Exception | None = None
-
-    def __call__(self, some: Any) -> list[Any]:
-        self.asked.append(list(some))
-        assert self.may.wait(PATIENCE)
-        if self.fails:
-            raise self.fails
-        return [ValueError(each) if each.startswith("bad") else f"{each}!" for each in some]
 
 
 @pytest.fixture
@@ -48,7 +33,7 @@ def gathered(environment) -> Any:
 
 @pytest.fixture
 def runs() -> Iterator[Runs]:
-    made = Runs()
+    made = Runs(Event())
     yield made
     made.may.set()
 
