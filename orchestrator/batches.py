@@ -146,7 +146,7 @@ class Batches:
                     break
                 place, cancelled = place + step.seen, cancelled + step.count
                 broker.submit(step.grants)
-                broker.revoke(step.quiet)
+                broker.results.revoke(step.quiet)
                 store.revoked(step.quiet)
                 list(pool.map(lambda held: self.flow.stop(*held), step.to_stop))
                 broker.finish(step.finishes)
@@ -188,7 +188,7 @@ class Batches:
             ids = store.batches.first_ids(batch, count=PURGED_AT_ONCE)
             if pictures:
                 removed += self._remove_pictures(store.jobs(ids))
-            self.flow.broker.forget(ids)
+            self.flow.broker.results.forget(ids)
             jobs += store.batches.purge(batch, ids)
             progress(jobs)
             found = store.batches.standing(batch)

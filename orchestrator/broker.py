@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import SimpleNamespace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from celery import Celery, Signature, current_app, states
-from celery.exceptions import TaskRevokedError
+from celery import Celery, Signature
 from kombu.entity import Queue
 from kombu.exceptions import ChannelError, OperationalError
-from kombu.utils.json import dumps
 
 from orchestrator import redis_queues, rows
 from orchestrator.celery_urls import CONNECT_SECONDS, WAIT_SECONDS, broker_conf, results_conf
-from orchestrator.errors import StoreUnavailable
 from orchestrator.events import log, warn
-from orchestrator.models import CLAIM_PUSH_SECONDS, RETENTION, Message, Shown
+from orchestrator.models import CLAIM_PUSH_SECONDS, RETENTION, Message
 from orchestrator.observer import NOBODY, Observer
 from orchestrator.redis_queues import Sent
+from orchestrator.results import Results
 
 GENERATE = "orchestrator.generate"
 TICK = "orchestrator.tick"
@@ -94,6 +91,7 @@ class Broker:
 
     def __init__(self, app: Celery, observer: Observer = NOBODY) -> None:
         self.app = app
+        self.results = Results(app)
         self._observer = observer
         self._see_to: Callable[[Sequence[Sent]], None] = self.publish
 
@@ -112,52 +110,6 @@ class Broker:
     def go_on(self, submits: Sequence[Message] = (), finishes: Sequence[Message] = ()) -> None:
         """Ask workers for both, in one go."""
         self._send([*((each, SUBMIT) for each in submits), *((each, FINISH) for each in finishes)])
-
-    def revoke(self, job_ids: Sequence[str]) -> None:
-        """Let these be revoked for Celery. Of none of them was a message ever sent, or is a link known.
-
-        So there is nothing for a worker to do; a row of Flower's follows the record. Safe to call twice.
-        """
-        if job_ids:
-            self._at_results(lambda: self._store_revoked(job_ids))
-
-    def started(self, job_id: str, hostname: str) -> Shown:
-        """What Celery says of a task that has started."""
-        return self._shown(job_id, {"hostname": hostname}, states.STARTED)
-
-    def succeeded(self, job_id: str, result: Mapping[str, Any], request: Mapping[str, Any]) -> Shown:
-        """What Celery says of a task that has succeeded. `request`: as its message has it."""
-        family = SimpleNamespace(group=request.get("group"), parent_id=request.get("parent_id"))
-        return self._shown(job_id, result, states.SUCCESS, family)
-
-    def _shown(self, job_id: str, result: Any, state: str, request: Any = None) -> Shown:
-        backend = self.app.backend
-        meta = backend._get_result_meta(result, state, None, request)
-        text = str(backend.encode({**meta, "task_id": job_id}))
-        return Shown(backend.get_key_for_task(job_id), text, backend.expires)
-
-    def forget(self, job_ids: Sequence[str]) -> None:
-        """Delete the results of these tasks. Safe to call twice."""
-        backend = self.app.backend
-        if job_ids:
-            self._at_results(lambda: backend.client.delete(*map(backend.get_key_for_task, job_ids)))
-
-    def _store_revoked(self, job_ids: Sequence[str]) -> None:
-        """What Celery's `mark_as_revoked` does for one, in one go for many."""
-        backend = self.app.backend
-        with backend.client.pipeline(transaction=False) as pipeline:
-            for job_id in job_ids:
-                error = TaskRevokedError(f"job {job_id} was cancelled")
-                shown = self._shown(job_id, backend.encode_result(error, states.REVOKED), states.REVOKED)
-                pipeline.set(shown.key, shown.text, ex=shown.seconds)
-                pipeline.publish(shown.key, shown.text)
-            pipeline.execute()
-
-    def _at_results(self, step: Callable[[], object]) -> None:
-        try:
-            self.app.backend.ensure(step, ())
-        except self.app.backend.connection_errors as error:
-            raise StoreUnavailable(f"the results do not answer ({type(error).__name__})") from None
 
     def refuse(self, message: Message, reason: str) -> None:
         """Let a task that could not become a job fail as itself, for its links and chords to see."""
@@ -232,7 +184,7 @@ class Broker:
 
     def _publish(self, made: Sequence[Sent], again: bool) -> None:
         with self.app.connection_or_acquire() as connection:
-            if redis_queues.speaks_redis(connection):
+            if redis_queues.on_redis(connection):
                 return redis_queues.push(connection, made, again)
         with self.app.producer_or_acquire() as producer:
             for each in made:
@@ -278,7 +230,7 @@ def is_hint(headers: Mapping[str, Any]) -> bool:
 
 def waiting_in(connection: Any, queues: Iterable[str]) -> dict[str, int]:
     """Queue → messages in it that no worker has taken. Raises: whatever the broker's transport does."""
-    count = redis_queues.waiting_in if redis_queues.speaks_redis(connection) else _waiting_in
+    count = redis_queues.waiting_in if redis_queues.on_redis(connection) else _waiting_in
     return {queue: count(connection, queue) for queue in queues}
 
 
@@ -288,65 +240,3 @@ def _waiting_in(connection: Any, queue: str) -> int:
             return int(channel.queue_declare(queue=queue, passive=True).message_count)
         except ChannelError:  # it is empty, and so does not exist
             return 0
-
-
-def signature_text(signature: Any) -> str:
-    """A Celery signature as JSON, each task of it with the queue that its caller's app sends it to.
-
-    Raises: TypeError where it is no signature, or holds what is no JSON.
-    """
-    if not isinstance(signature, Mapping) or "task" not in signature:
-        raise TypeError("it is no signature, such as `task.s()` gives")
-    plain: dict[str, Any] = json.loads(dumps(signature))  # type: ignore[no-untyped-call]
-    app = getattr(signature, "app", None) or current_app
-    for each in _tasks_of(plain):
-        if not each["options"].get("queue"):
-            route = app.amqp.router.route(each["options"], each["task"], tuple(each["args"]), each["kwargs"])
-            each["options"]["queue"] = route["queue"].name
-    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
-
-
-def _tasks_of(signature: Any) -> Iterator[dict[str, Any]]:
-    """The single tasks in a signature: chains, groups and chords hold others."""
-    if isinstance(signature, list):
-        for each in signature:
-            yield from _tasks_of(each)
-    elif isinstance(signature, dict) and "task" in signature:
-        if not signature.get("subtask_type"):
-            yield signature
-        for part in ("tasks", "header", "body"):
-            yield from _tasks_of(signature["kwargs"].get(part) if signature.get("subtask_type") else None)
-
-
-def task_options(
-    *,
-    link: Any = None,
-    link_error: Any = None,
-    stamped_headers: Sequence[str] | None = None,
-    **options: Any,
-) -> dict[str, Any]:
-    """What `apply_async` was told, as JSON that a later message of the same task is made of.
-
-    Kept: what ties the task to others (links, chain, group, chord, parents, stamps) and how it is shown.
-    Dropped: what is about this one message (connection, queue, priority, countdown).
-    """
-    kept = {name: options[name] for name in _KEPT if options.get(name) is not None}
-    if link:
-        kept["callbacks"] = _listed(link)
-    if link_error:
-        kept["errbacks"] = _listed(link_error)
-    if stamped_headers:
-        kept["stamped_headers"] = list(stamped_headers)
-        kept["stamps"] = {name: options.get(name, []) for name in stamped_headers}
-    plain: dict[str, Any] = json.loads(dumps(kept)) if kept else {}  # type: ignore[no-untyped-call]
-    return plain
-
-
-_KEPT = (
-    "root_id parent_id group_id group_index chord chain shadow reply_to ignore_result time_limit "
-    "soft_time_limit replaced_task_nesting headers origin"
-).split()
-
-
-def _listed(signatures: Any) -> list[Any]:
-    return list(signatures) if isinstance(signatures, list | tuple) else [signatures]

@@ -378,15 +378,16 @@ class Flow:
         known = self.exchange.accounts.get((provider, account))
         budget = known.max_attempts if known else MAX_ATTEMPTS
         now = self.clock()
-        verdict, told = settlement(outcome, tries, budget, now, self.dice)
-        if isinstance(outcome, Failed):
-            told["listed"] = self.exchange.running(provider, outcome.error)
-        told |= {"upstream_id": upstream_id, "source": source, "duration": duration, "callback": callback}
-        settled = self.store.settle(attempt, verdict, now, **told)
-        error = told.get("error") or {}
+        verdict, follows = settlement(outcome, tries, budget, now, self.dice)
+        listed = self.exchange.running(provider, outcome.error) if isinstance(outcome, Failed) else None
+        settled = self.store.settle(
+            attempt, verdict, now, **follows,
+            listed=listed, upstream_id=upstream_id, source=source, duration=duration, callback=callback,
+        )  # fmt: skip
+        kind, again_at = follows.get("error", {}).get("kind"), follows.get("again_at")
         if settled.word == "settled":
             seconds = now - settled.opened_at if settled.opened_at else None
-            self.observer.closed(provider, verdict, error.get("kind", ""), seconds)
+            self.observer.closed(provider, verdict, kind or "", seconds)
         log(
             "attempt.closed",
             logging.DEBUG if settled.word == "duplicate" else logging.INFO,
@@ -396,8 +397,8 @@ class Flow:
             by=source or ("callbacks" if callback else "submit"),
             provider=provider,
             account=account,
-            error=error.get("kind"),
-            again_in=round(told["again_at"] - now, 1) if told.get("again_at") else None,
+            error=kind,
+            again_in=round(again_at - now, 1) if again_at else None,
         )
         self.broker.go_on(settled.grants, [settled.finish] if settled.finish else [])
         return settled.word

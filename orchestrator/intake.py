@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.broker import signature_text
+from orchestrator.canvas import signature_text
 from orchestrator.errors import ConfigurationError, Invalid, Unsupported
 from orchestrator.exchange import Exchange
 from orchestrator.models import NewJob, batch_name
@@ -37,7 +37,7 @@ def new_job(
     `job_id`: its id; None: one is made, the same each time where the options name the job by `custom_id` or
     `idempotency_key`.
     `options`: as `JobOptions`; or as `JobName`, where `common` is what `check` gives of the `JobOptions` that
-    many jobs have in common. Moments are unix seconds. `task_options`: `broker.task_options`.
+    many jobs have in common. Moments are unix seconds. `task_options`: `canvas.task_options`.
     Raises: Unsupported, Invalid; ConfigurationError where an accounts file is read that has no account of it.
     """
     several = isinstance(wanted, list | tuple)

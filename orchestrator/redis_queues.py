@@ -29,7 +29,7 @@ class Sent:
     headers: Mapping[str, Any]
 
 
-def speaks_redis(connection: Any) -> bool:
+def on_redis(connection: Any) -> bool:
     return bool(connection.transport.driver_type == "redis")
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypedDict
 
 from orchestrator import retry
 from orchestrator.errors import Held, Moderated, NoOutcome, ProviderError, describe
@@ -19,6 +19,18 @@ HELD = (
 )
 
 
+class Consequences(TypedDict, total=False):
+    """Arguments of `store.settle`, which tells what each means."""
+
+    artifact_urls: tuple[str, ...]
+    error: Mapping[str, Any]
+    again_at: float | None
+    counts: str
+    rest_until: float | None
+    rest_reason: str
+    means: str
+
+
 def refused_before() -> Failed:
     """The outcome of a job whose content was refused already."""
     return Failed(Moderated(REFUSED_BEFORE))
@@ -26,8 +38,8 @@ def refused_before() -> Failed:
 
 def settlement(
     outcome: Outcome, tries: Tries, max_attempts: int, now: float, dice: Callable[[], float]
-) -> tuple[str, dict[str, Any]]:
-    """The verdict of a final outcome, and what else `store.settle` is told.
+) -> tuple[str, Consequences]:
+    """The verdict of a final outcome, and what follows from it.
 
     `max_attempts`: failures a job may have that does not say so itself. `now`: unix seconds.
     """

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from celery import Celery, states
+from celery.app.task import Context
 from kombu.exceptions import OperationalError
 
 from orchestrator import redis_queues
@@ -25,7 +27,7 @@ def broker(app: Celery) -> Broker:
 
 def test_what_is_pushed_is_what_kombu_would_push(broker, raw, monkeypatch):
     broker.finish([MESSAGE])
-    monkeypatch.setattr(redis_queues, "speaks_redis", lambda connection: False)
+    monkeypatch.setattr(redis_queues, "on_redis", lambda connection: False)
     broker.finish([MESSAGE])
     kombus, ours = (json.loads(text) for text in raw.lrange(FINISH_QUEUE, 0, -1))
     assert ours["headers"]["job_phase"] == FINISH
@@ -61,12 +63,28 @@ def test_celery_says_started_once_an_attempt_is_opened_but_never_instead_of_an_e
     have(store, a=2)
     store.enqueue(new("job-1", "job-2"), NOW)
     results = [app.AsyncResult(job_id) for job_id in ("job-1", "job-2")]
-    broker.revoke(["job-2"])
+    broker.results.revoke(["job-2"])
     for result in results:
-        assert store.open(f"{result.id}.1", NOW, "", broker.started(result.id, "worker@here"))
+        assert store.open(f"{result.id}.1", NOW, "", broker.results.started(result.id, "worker@here"))
     assert [result.state for result in results] == [states.STARTED, states.REVOKED]
     assert results[0].info == {"hostname": "worker@here"}
     store.close()
+
+
+@pytest.mark.parametrize(
+    "family", [{}, {"group": "group-1"}, {"parent_id": "task-1"}, {"group": "group-1", "parent_id": "task-1"}]
+)
+def test_what_celery_says_of_a_task_is_what_its_own_backend_would(app, broker, raw, family):
+    result, backend = {"job_id": "job-1", "seconds": 1.5, "artifacts": []}, app.backend
+    backend.store_result("job-1", {"hostname": "worker@here"}, states.STARTED)
+    started = json.loads(raw.get(backend.get_key_for_task("job-1")))
+    backend.store_result("job-1", result, states.SUCCESS, request=Context(children=[], **family))
+    succeeded = json.loads(raw.get(backend.get_key_for_task("job-1")))
+    assert json.loads(broker.results.started("job-1", "worker@here").text) == started
+    ours = json.loads(broker.results.succeeded("job-1", result, family).text)
+    moments = [datetime.fromisoformat(told.pop("date_done")) for told in (ours, succeeded)]
+    assert ours == succeeded
+    assert all(moment.tzinfo for moment in moments)
 
 
 def test_broker_that_refuses_what_is_published_stops_nothing(broker, monkeypatch, caplog):

@@ -23,7 +23,8 @@ import redis
 import requests
 
 from orchestrator import Orchestrator
-from orchestrator.broker import GENERATE, task_options
+from orchestrator.broker import GENERATE
+from orchestrator.canvas import task_options
 from orchestrator.errors import JobNotFound
 from orchestrator.intake import new_job
 from orchestrator.local.stack import PYTHON, Commands, Stack, StackOptions

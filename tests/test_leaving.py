@@ -15,7 +15,8 @@ import redis
 import requests
 
 from orchestrator import Orchestrator
-from orchestrator.broker import FINISH_QUEUE, task_options
+from orchestrator.broker import FINISH_QUEUE
+from orchestrator.canvas import task_options
 from orchestrator.intake import new_job
 from orchestrator.local.processes import Processes
 from orchestrator.local.stack import COLLECT, PYTHON, Commands, Stack

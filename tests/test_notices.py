@@ -12,7 +12,8 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from orchestrator import notices
-from orchestrator.broker import make_app, signature_text
+from orchestrator.broker import make_app
+from orchestrator.canvas import signature_text
 from orchestrator.errors import Invalid, NotPublic
 from orchestrator.intake import targets
 from orchestrator.models import Notice, Secret

@@ -23,9 +23,11 @@ from orchestrator.errors import JobCancelled, JobFailed, StoreUnavailable
 from orchestrator.events import warn
 from orchestrator.flow import Flow
 from orchestrator.models import attempt_id
+from orchestrator.results import Results
 from workers.wiring import built
 
 flow: Flow = built().flow
+results: Results = flow.broker.results
 
 LINKED = ("callbacks", "chain", "chord")
 RAISED = "job_raised"  # of a request: how the finish, which was made already, failed
@@ -97,7 +99,7 @@ class Phases(Task):  # type: ignore[misc]
     ) -> None:
         number, shown = request[ATTEMPT], None
         if number == 1 and not request.get("ignore_result"):
-            shown = flow.broker.started(job_id, request["hostname"])
+            shown = results.started(job_id, request["hostname"])
         with within(SUBMIT, job_id, request), _postponing(job_id, SUBMIT):
             flow.submit(provider, job_id, number, parameters, shown)
 
@@ -125,7 +127,7 @@ class Phases(Task):  # type: ignore[misc]
         self, job_id: str, result: Mapping[str, Any], request: Mapping[str, Any]
     ) -> Mapping[str, Any] | None:
         """The result with which the task has ended; None where it has not."""
-        shown = None if request.get("ignore_result") else flow.broker.succeeded(job_id, result, request)
+        shown = None if request.get("ignore_result") else results.succeeded(job_id, result, request)
         if flow.end(job_id, result, shown=shown):
             return result
         return self._kept(job_id)  # by another finish, or by this one: its reply was lost

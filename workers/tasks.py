@@ -22,8 +22,8 @@ from orchestrator.broker import (
     REFUSED,
     TICK,
     TICK_SECONDS,
-    task_options,
 )
+from orchestrator.canvas import task_options
 from orchestrator.errors import (
     JobCancelled,
     JobFailed,
