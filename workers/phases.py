@@ -14,7 +14,7 @@ from typing import Any
 
 from celery import Task, states
 from celery.app.trace import trace_ok_t
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject
 from celery.signals import task_postrun, task_prerun, task_success
 
 from orchestrator import rows
@@ -89,10 +89,14 @@ class Phases(Task):  # type: ignore[misc]
         if phase == SUBMIT:
             self._submit(task_id, request, *args[:2])
             return LEFT
+        trace = partial(celerys, task_id, args, kwargs)
         if phase == FINISH and _is_alone(request):
-            trace = partial(celerys, task_id, args, kwargs)
             return self._finish_alone(trace, task_id, request)
-        return celerys(task_id, args, kwargs, request)
+        try:
+            return trace(request)
+        except Reject as unsent:  # see workers/links.py; the tracer sees itself to one that the task raises
+            warn("phase.postponed", job=task_id, phase=FINISH, error=str(unsent))
+            return LEFT
 
     def _submit(
         self, job_id: str, request: Mapping[str, Any], provider: str, parameters: Mapping[str, Any]
