@@ -41,6 +41,7 @@ REASON = "job_reason"  # header of a refused job
 QUEUE_OF = {SUBMIT: SUBMIT_QUEUE, FINISH: FINISH_QUEUE, REFUSED: FINISH_QUEUE}
 SHOWN_AS = {SUBMIT: rows.SUBMITTING, FINISH: rows.FINISHING, REFUSED: rows.REFUSED}
 
+NOTHING_MORE: Mapping[str, Any] = {}
 TICK_SECONDS = 1.0
 WORKER_THREADS = 32
 
@@ -72,6 +73,7 @@ def make_app(broker_url: str, result_url: str, result_seconds: int = RETENTION.e
         # A server that is full or read-only answers with an error: the consumer is to come back, not to end.
         broker_channel_error_retry=True,
         broker_connection_timeout=CONNECT_SECONDS,
+        broker_pool_acquire_timeout=CONNECT_SECONDS,  # the default waits for ever, callbacks and all
         worker_pool="workers.pool:TaskPool",
         worker_concurrency=WORKER_THREADS,
         worker_prefetch_multiplier=2,
@@ -112,8 +114,11 @@ class Broker:
         self._send([*((each, SUBMIT) for each in submits), *((each, FINISH) for each in finishes)])
 
     def refuse(self, message: Message, reason: str) -> None:
-        """Let a task that could not become a job fail as itself, for its links and chords to see."""
-        self._send([(message, REFUSED)], {REASON: reason}, again=False)
+        """Let a task that could not become a job fail as itself, for its links and chords to see.
+
+        Not safe to call twice. Raises: OperationalError; nobody sends it again.
+        """
+        self._publish([self._sent(message, REFUSED, {REASON: reason})], again=False)
 
     def tick(self) -> None:
         """Ask a worker to see to what is due."""
@@ -156,24 +161,15 @@ class Broker:
         except OperationalError as error:
             self._postponed(task, error)
 
-    def _send(
-        self,
-        asked: Sequence[tuple[Message, str]],
-        more: Mapping[str, Any] | None = None,
-        again: bool = True,
-    ) -> None:
-        made = [each for message, phase in asked if (each := self._made(message, phase, more))]
-        if not made:
-            return
-        if again:
+    def _send(self, asked: Sequence[tuple[Message, str]]) -> None:
+        made = [each for message, phase in asked if (each := self._made(message, phase))]
+        if made:
             self._see_to(made)
-        else:
-            self.publish(made, again=False)
 
-    def publish(self, made: Sequence[Sent], again: bool = True) -> None:
-        """Send messages that are made. What cannot be sent is told, and raises nothing."""
+    def publish(self, made: Sequence[Sent]) -> None:
+        """Send hints that are made. What cannot be sent is told, and raises nothing."""
         try:
-            self._publish(made, again)
+            self._publish(made)
         except OperationalError as error:
             for each in made:
                 self._postponed(each.headers[PHASE], error)
@@ -182,7 +178,7 @@ class Broker:
                 self._observer.not_published(each.headers[PHASE])
             log("publish.failed", logging.ERROR, exc_info=True, messages=len(made))
 
-    def _publish(self, made: Sequence[Sent], again: bool) -> None:
+    def _publish(self, made: Sequence[Sent], again: bool = True) -> None:
         with self.app.connection_or_acquire() as connection:
             if redis_queues.on_redis(connection):
                 return redis_queues.push(connection, made, again)
@@ -192,14 +188,17 @@ class Broker:
                     producer, GENERATE, each.task, queue=each.queue, headers=each.headers
                 )
 
-    def _made(self, message: Message, phase: str, more: Mapping[str, Any] | None) -> Sent | None:
-        headers = {**(message.options.get("headers") or {}), PHASE: phase, ATTEMPT: message.attempt}
+    def _made(self, message: Message, phase: str) -> Sent | None:
         try:
-            return Sent(QUEUE_OF[phase], self._task(message, SHOWN_AS[phase]), {**headers, **(more or {})})
+            return self._sent(message, phase)
         except Exception:  # one message that cannot be made must not hold up the others
             self._observer.not_published(phase)
             log("publish.failed", logging.ERROR, exc_info=True, job=message.job_id, phase=phase)
             return None
+
+    def _sent(self, message: Message, phase: str, more: Mapping[str, Any] = NOTHING_MORE) -> Sent:
+        headers = {**(message.options.get("headers") or {}), PHASE: phase, ATTEMPT: message.attempt, **more}
+        return Sent(QUEUE_OF[phase], self._task(message, SHOWN_AS[phase]), headers)
 
     def _postponed(self, what: str, error: Exception) -> None:
         # The due list sends it again; the error's text may hold the broker's URL.

@@ -6,9 +6,10 @@ It is handed its collaborators, its clock and its dice, and knows none of the li
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.custody import Custody
@@ -19,12 +20,14 @@ from orchestrator.errors import (
     JobFailed,
     Malformed,
     ProviderError,
+    StoreUnavailable,
     Unavailable,
     Uncertain,
 )
 from orchestrator.events import log
 from orchestrator.leases import Lease, Leases
 from orchestrator.models import (
+    Account,
     Callback,
     Failed,
     Job,
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 
 POLLS_PER_MESSAGE = 50
 SUBMIT_WITHIN_SECONDS = 10.0  # of being opened: later, the attempt may have been searched for and given up
+INSIST_SECONDS, INSIST_EVERY_SECONDS = 1_800.0, 1.0  # as long as an attempt has by default
 CONFLICTS_SHOWN = 5
 MAX_ATTEMPTS = 5  # where the account, which would say, is not known here
 
@@ -68,6 +72,7 @@ class Flow:
     dice: Callable[[], float]  # uniform in [0, 1)
     max_waiting: int = 0  # jobs that may wait; 0: no cap
     notify_rules: NotifyRules = field(default_factory=NotifyRules)
+    sleep: Callable[[float], object] = time.sleep
 
     def enqueue(self, jobs: Sequence[NewJob], capped: bool = True) -> int:
         """Store jobs and let them run as soon as there is a slot. Gives how many were new.
@@ -107,11 +112,13 @@ class Flow:
         self.observer.opened(provider, waited, self.clock() - opened.granted_at)
         if self.clock() - opened_at > SUBMIT_WITHIN_SECONDS:
             late = Failed(Unavailable("the worker stood still before the submit"))
-            self._settle(attempt, provider, opened.account, late, opened.tries)
+            self._insist(partial(self._settle, attempt, provider, opened.account, late, opened.tries))
             return
-        self._post(attempt, provider, opened)
+        self._insist(self._post(attempt, provider, opened))
 
-    def _post(self, attempt: str, provider: str, opened: Opened) -> None:
+    def _post(self, attempt: str, provider: str, opened: Opened) -> Callable[[], object]:
+        """Make the POST. Gives what tells the store what came of it."""
+        settle = partial(self._settle, attempt, provider, opened.account, tries=opened.tries)
         try:
             account = replace(self.exchange.account(provider, opened.account), max_jobs=opened.max_jobs)
             submission = self.exchange.submit(account, attempt, opened.parameters)
@@ -120,25 +127,34 @@ class Flow:
             log("attempt.uncertain", attempt=attempt, account=opened.account, error=told)
             now = self.clock()
             wait = max(uncertain.wait_seconds or 0.0, SEARCH_SECONDS[0])
-            return self.store.uncertain(attempt, now, now + wait)
+            return partial(self.store.uncertain, attempt, now, now + wait)
         except ProviderError as error:
-            self._settle(attempt, provider, opened.account, Failed(error), opened.tries)
-            return
+            return partial(settle, outcome=Failed(error))
         if isinstance(submission.outcome, Pending):
             timing = self.exchange.timing(provider, opened.parameters)
-            verdict = self.watch.submitted(attempt, account, timing, submission.upstream_id)
-            log(
-                "attempt.submitted",
-                attempt=attempt,
-                account=account.name,
-                upstream_id=submission.upstream_id,
-            )
-            if verdict == "cancelled":
-                self.exchange.cancel(account, submission.upstream_id)
-            return
-        self._settle(
-            attempt, provider, account.name, submission.outcome, opened.tries, submission.upstream_id
-        )
+            return partial(self._submitted, attempt, account, timing, submission.upstream_id)
+        return partial(settle, outcome=submission.outcome, upstream_id=submission.upstream_id)
+
+    def _submitted(self, attempt: str, account: Account, timing: str, upstream_id: str) -> None:
+        verdict = self.watch.submitted(attempt, account, timing, upstream_id)
+        log("attempt.submitted", attempt=attempt, account=account.name, upstream_id=upstream_id)
+        if verdict == "cancelled":
+            self.exchange.cancel(account, upstream_id)
+
+    def _insist(self, tell: Callable[[], object]) -> None:
+        """Tell Redis what nobody else knows, and what may be paid for; again while it does not answer.
+
+        Raises: StoreUnavailable, where it has not for as long as an attempt goes on.
+        """
+        give_up_at = self.clock() + INSIST_SECONDS
+        while True:
+            try:
+                tell()
+                return
+            except StoreUnavailable:
+                if self.clock() >= give_up_at:
+                    raise
+                self.sleep(INSIST_EVERY_SECONDS)
 
     def receive(
         self, provider: str, text: str, headers: Mapping[str, str], read_body: Callable[[], bytes]
@@ -250,7 +266,7 @@ class Flow:
     def _finish(self, lease: Lease) -> dict[str, Any] | None:
         job = lease.job
         if job.state is State.CANCELLED:
-            self.stop(job.id, job.provider, job.account, self.store.to_stop(job.id))
+            self.stop_again(job)
             raise JobCancelled(job.reason or f"job {job.id} was cancelled")
         if not job.artifact_urls:
             raise JobFailed(_why(job))
@@ -327,6 +343,10 @@ class Flow:
         known = self.exchange.accounts.get((provider, account))
         if known and upstream_id and self.exchange.cancel(known, upstream_id):
             self.store.stopped(job_id)
+
+    def stop_again(self, job: Job) -> None:
+        """Ask for that once more, where a cancelled job's provider is not known to have heard it."""
+        self.stop(job.id, job.provider, job.account, self.store.to_stop(job.id))
 
     def remind(self, horizon_seconds: float = 0.0, anyway: bool = False) -> bool:
         """Grant what is free, and ask for a tick where anything is due, now or so soon, or `anyway`.

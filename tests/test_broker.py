@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,7 +13,7 @@ from celery.app.task import Context
 from kombu.exceptions import OperationalError
 
 from orchestrator import redis_queues
-from orchestrator.broker import FINISH, FINISH_QUEUE, SUBMIT_QUEUE, Broker
+from orchestrator.broker import FINISH, FINISH_QUEUE, SUBMIT_QUEUE, Broker, make_app
 from orchestrator.store import Store
 from tests import store_kit
 from tests.store_kit import MESSAGE, NOW, have, new
@@ -71,6 +72,7 @@ def test_celery_says_started_once_an_attempt_is_opened_but_never_instead_of_an_e
     store.close()
 
 
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex")  # Celery's own
 @pytest.mark.parametrize(
     "family", [{}, {"group": "group-1"}, {"parent_id": "task-1"}, {"group": "group-1", "parent_id": "task-1"}]
 )
@@ -85,6 +87,14 @@ def test_what_celery_says_of_a_task_is_what_its_own_backend_would(app, broker, r
     moments = [datetime.fromisoformat(told.pop("date_done")) for told in (ours, succeeded)]
     assert ours == succeeded
     assert all(moment.tzinfo for moment in moments)
+
+
+def test_refusal_that_cannot_be_sent_is_told(monkeypatch):
+    """No due list knows of it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        away = f"redis://127.0.0.1:{taken.getsockname()[1]}"
+    with pytest.raises(OperationalError):
+        Broker(make_app(away, away)).refuse(MESSAGE, "no such provider")
 
 
 def test_broker_that_refuses_what_is_published_stops_nothing(broker, monkeypatch, caplog):

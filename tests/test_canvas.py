@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -693,6 +694,22 @@ def test_stopping_a_waiting_job_ends_it_everywhere(
     eventually(lambda: not upstream(prompt), "deleted upstream")
     assert stats()["tasks"]["DELETED"] == deleted + 1
     eventually(lambda: orchestrator.job(result.id).record.due_at is None, "nothing of it is due any more")
+
+
+def test_provider_that_did_not_hear_of_the_end_of_a_revoked_job_is_asked_again(
+    orchestrator: Orchestrator,
+    job: Callable[..., Signature],
+    upstream: Callable[[str], list[dict[str, Any]]],
+    prompt: str,
+) -> None:
+    from workers import tasks
+
+    result = job("[forever]").apply_async()
+    submitted(orchestrator, result.id)
+    orchestrator.flow.store.cancel(result.id, time.time())  # by one who died before he asked the provider
+    assert len(upstream(prompt)) == 1
+    tasks.revoked(SimpleNamespace(id=result.id), expired=False)  # the message that should have finished it
+    eventually(lambda: not upstream(prompt), "deleted upstream")
 
 
 def test_stopping_a_job_in_a_lane_ends_it_before_it_costs_anything(

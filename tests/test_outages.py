@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import states
+from celery.app.trace import build_tracer
+from celery.exceptions import Reject
+from kombu.exceptions import OperationalError
 
 from orchestrator import Orchestrator
 from orchestrator.errors import StoreUnavailable, Unreachable
@@ -51,7 +55,8 @@ def phase(generate: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     from workers import phases
 
     def run(name: str, job_id: str, failing_step: str, error: Exception) -> None:
-        broken = replace(phases.flow, store=Failing(phases.flow.store, failing_step, 1, error))
+        store = Failing(phases.flow.store, failing_step, 1, error)
+        broken = replace(phases.flow, store=store, watch=replace(phases.flow.watch, store=store))
         monkeypatch.setattr(phases, "flow", broken)
         monkeypatch.setattr(task_prerun, "receivers", [])  # as where no helper of other tests was imported
         linked = name == "linked finish"
@@ -102,6 +107,83 @@ def test_submit_that_meets_trouble_is_made_again(orchestrator, phase):
     quiet.enqueue([job])
     phase("submit", job.id, "open", StoreUnavailable("Redis does not answer"))
     assert orchestrator.job(job.id).result(timeout=PATIENCE).attempts == 1
+
+
+def test_what_a_post_led_to_is_told_until_redis_takes_it(orchestrator, phase):
+    """Nobody else knows what the provider calls it."""
+    flow = orchestrator.flow
+    job = new_job(flow.exchange, str(uuid.uuid4()), FRAMES, {"text_prompt": uuid.uuid4().hex}, {}, 0.0)
+    replace(flow, broker=SimpleNamespace(submit=lambda _: None)).enqueue([job])
+    phase("submit", job.id, "submitted", StoreUnavailable("Redis does not answer"))
+    assert flow.store.attempt(f"{job.id}.1").upstream_id
+    assert orchestrator.job(job.id).result(timeout=PATIENCE).attempts == 1
+
+
+def test_what_a_post_led_to_is_given_up_once_its_attempt_is_lost_anyway(orchestrator):
+    now, pauses = time.time(), []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    def away(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("Redis does not answer")
+
+    def refuse(request: Any, timeout_seconds: float) -> Any:
+        raise Unreachable("no connection")
+
+    opened = Opened("studio-1", {"text_prompt": "a"}, Tries(), max_jobs=5, refused=False)
+    alone = replace(
+        orchestrator.flow,
+        store=SimpleNamespace(open=lambda *_: opened, settle=away),
+        exchange=replace(orchestrator.flow.exchange, upstream=SimpleNamespace(send=refuse)),
+        clock=lambda: now + sum(pauses),
+        sleep=sleep,
+    )
+    with pytest.raises(StoreUnavailable):
+        alone.submit(FRAMES, str(uuid.uuid4()), 1, {"text_prompt": "a"})
+    assert 1_800 <= sum(pauses) < 1_900
+
+
+@pytest.mark.parametrize("error", [OperationalError("the broker is away"), StoreUnavailable("Redis, too")])
+def test_job_whose_link_cannot_be_sent_is_finished_once_more_and_has_not_failed(
+    error, orchestrator, generate, monkeypatch
+):
+    from workers import phases
+
+    class Kept(type(phases.flow)):
+        def finish(self, job_id: str, on_again: Any = None) -> dict[str, Any]:
+            return {"job_id": job_id}
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise error
+
+    job_id, own = collecting(orchestrator), phases.flow
+    monkeypatch.setattr(phases, "flow", Kept(**{each.name: getattr(own, each.name) for each in fields(own)}))
+    monkeypatch.setattr(generate.app.amqp, "send_task_message", refuse)
+    request = {
+        "id": job_id, "job_phase": "finish", "job_attempt": 1, "delivery_info": {},
+        "callbacks": [dict(generate.app.signature("tests.told", queue="tests.links"))],
+    }  # fmt: skip
+    tracer = build_tracer(generate.name, generate, app=generate.app)
+    assert generate._trace(tracer, job_id, [FRAMES, {}], {}, request) is phases.LEFT
+    assert generate.AsyncResult(job_id).state != states.FAILURE
+    assert orchestrator.job(job_id).record.state is State.COLLECTING
+    orchestrator.flow.store.end(job_id, time.time(), State.FAILED, None, "over")
+
+
+def test_bare_message_that_cannot_be_recorded_is_taken_again(generate, monkeypatch):
+    """To its sender it has not failed, and it may be recorded all the same."""
+    from workers import tasks
+
+    store = Failing(tasks.flow.store, "enqueue", 1, StoreUnavailable("Redis does not answer"))
+    monkeypatch.setattr(tasks, "flow", replace(tasks.flow, store=store))
+    generate.push_request(id=str(uuid.uuid4()))
+    try:
+        with pytest.raises(Reject) as rejected:
+            generate.run(FRAMES, {"text_prompt": uuid.uuid4().hex})
+    finally:
+        generate.pop_request()
+    assert rejected.value.requeue
 
 
 def test_jobs_that_came_before_their_account_are_granted_by_the_ticker(orchestrator):

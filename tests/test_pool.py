@@ -64,6 +64,15 @@ def test_what_has_not_begun_is_forgotten_and_what_runs_is_waited_for(hands):
     assert done == ["ran", "ran"]
 
 
+def test_task_that_is_to_be_terminated_as_it_begins_breaks_nothing(module):
+    """Celery asks the pool before the task runs: an error there would leave the message taken for ever."""
+    pool, told = module.TaskPool(limit=1), []
+    pool.start()
+    pool.apply_async(str, callback=told.append, accept_callback=lambda pid, _: pool.terminate_job(pid, 15))
+    eventually(lambda: told == [""])
+    pool.stop()
+
+
 def test_pool_tells_celery_what_it_asks_and_ends_its_threads(module):
     pool = module.TaskPool(limit=3)
     before = threading.active_count()

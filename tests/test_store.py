@@ -79,6 +79,25 @@ def test_attempt_is_opened_by_one_of_many_callers(store):
     assert store.stats()[f"{PROVIDER}/submits"] == 1
 
 
+def test_attempt_is_opened_once_more_for_the_call_whose_answer_was_lost(store):
+    store.enqueue(new("j"), NOW)
+    asked = ("open", "j.1", NOW, "", "token-1")
+    first = store._link.step(*asked)
+    assert first and store._link.step(*asked) == first
+    assert not store._link.step("open", "j.1", NOW, "", "token-2")
+    assert store.open("j.1", NOW) is None
+    submit(store, "j.1", "task-1", NOW + 10)
+    assert not store._link.step(*asked)
+
+
+def test_finish_is_held_once_more_for_the_call_whose_answer_was_lost(store):
+    collecting(store)
+    begun = store.begin_finish("j", NOW)
+    held = store.collecting.hold("j", NOW + 30, begun.token)
+    assert held and store.collecting.hold("j", NOW + 30, begun.token) == held
+    assert not store.collecting.hold("j", NOW + 31, begun.token)
+
+
 def test_stale_attempt_cannot_be_opened(store):
     opened(store, "j")
     assert lose(store, "j.1") == ["j.2"]

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from threading import Thread
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -23,6 +24,7 @@ from orchestrator.broker import FINISH, PHASE
 from orchestrator.events import warn
 
 LOOK_SECONDS = 0.05
+CLOSE_SECONDS = 3.0  # for an answer that Redis owes for a second at most
 
 _held: list[Request] = []  # when the signal came; Celery forgets what has not begun before it asks any step
 
@@ -47,7 +49,7 @@ def install(app: Celery, stop_seconds: float, let_go: Callable[[str], object]) -
             executor.shutdown(wait=False, cancel_futures=True)
             _hand_back([each for each in _held if each not in state.active_requests])
             if not _ended(worker.consumer.connection, time.monotonic() + stop_seconds):
-                _leave(list(state.active_requests), let_go)
+                _leave(worker.consumer.connection, list(state.active_requests), let_go)
 
     app.steps["worker"].add(Leaving)
 
@@ -72,12 +74,21 @@ def _ended(connection: Any, give_up_at: float) -> bool:
     return True
 
 
-def _leave(running: list[Request], let_go: Callable[[str], object]) -> None:
+def _leave(connection: Any, running: list[Request], let_go: Callable[[str], object]) -> None:
     warn("worker.leaves", running=len(running), then="handed to others, or seen to by the due list")
     for request in running:
         if request.request_dict.get(PHASE) == FINISH:
             with suppress(Exception):  # its lease ends by itself
                 let_go(request.id)
     _hand_back(running)
+    # What Redis brings to the last question may be no hint: it is given back as the connection is closed.
+    closing = Thread(target=_close, args=(connection,), daemon=True)
+    closing.start()
+    closing.join(CLOSE_SECONDS)
     logging.shutdown()
     os._exit(0)  # a thread cannot be ended
+
+
+def _close(connection: Any) -> None:
+    with suppress(Exception):
+        connection.close()

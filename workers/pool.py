@@ -64,6 +64,9 @@ class TaskPool(thread.TaskPool):  # type: ignore[misc]
     def on_terminate(self) -> None:
         self.on_stop()
 
+    def terminate_job(self, pid: int, signal: int | None = None) -> None:
+        """Of `revoke(terminate=True)`: the job is cancelled besides, and a thread cannot be ended."""
+
     def on_apply(
         self,
         target: Callable[..., object],

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from celery.worker.control import Panel
+
+from orchestrator.errors import StoreUnavailable
+from orchestrator.events import warn
 
 
 def hook(cancel: Callable[[str], object]) -> None:
@@ -18,7 +21,19 @@ def hook(cancel: Callable[[str], object]) -> None:
         try:
             return celerys_own(state, task_id, **options)
         finally:
-            # Cancelling asks the provider; the consumer that runs this command must not wait for that.
-            threading.Thread(target=lambda: [cancel(each) for each in ids], daemon=True).start()
+            aside(cancel, ids)
 
     Panel.data["revoke"] = revoke
+
+
+def aside(see_to: Callable[[str], object], job_ids: Sequence[str]) -> None:
+    """See to jobs in a thread: it may ask the provider, and a worker's consumer must not wait for that."""
+
+    def see_to_all() -> None:
+        for job_id in job_ids:
+            try:
+                see_to(job_id)
+            except StoreUnavailable:
+                warn("revoke.missed", job=job_id)
+
+    threading.Thread(target=see_to_all, daemon=True).start()

@@ -1,13 +1,14 @@
-"""The tasks: `orchestrator.generate`, which is one job, and the two that look after what is due."""
+"""The tasks: `orchestrator.generate`, which is one job, and those that see to what is due."""
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import Celery
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject
 from celery.result import AsyncResult
 from celery.signals import task_revoked
 from celery.worker.request import Request
@@ -34,14 +35,16 @@ from orchestrator.errors import (
 )
 from orchestrator.flow import Flow
 from orchestrator.intake import new_job
-from orchestrator.models import Message
-from workers import calls, leaving, revoke
+from orchestrator.models import Message, State
+from workers import calls, leaving, links, revoke
 from workers.moments import at_their_moments
 from workers.phases import Phases
 from workers.wiring import built
 
 app: Celery = built().flow.broker.app
 flow: Flow = built().flow
+
+AGAIN_SECONDS = 1.0  # before a message is taken once more whose job could not be recorded
 
 
 class _Request(Request):  # type: ignore[misc]
@@ -111,7 +114,11 @@ class Generate(Phases):
         if phase == REFUSED:
             raise JobFailed(request.get(REASON))
         options = {**request.as_execution_options(), "ignore_result": request.ignore_result or None}
-        self._record(request.id, args, kwargs, options, capped=False)
+        try:
+            self._record(request.id, args, kwargs, options, capped=False)
+        except StoreUnavailable as error:  # it may be recorded by now: to record it again is harmless
+            time.sleep(AGAIN_SECONDS)
+            raise Reject(error, requeue=True) from None
         raise Ignore("recorded")
 
     def _record(
@@ -159,10 +166,21 @@ def notify(host: str) -> None:
 
 @task_revoked.connect(sender=generate)  # type: ignore[untyped-decorator]
 def revoked(request: Any, expired: bool, **_: Any) -> None:
-    """A message that Celery itself discarded: it expired before its submit, or was revoked."""
-    flow.cancel(request.id)
-    flow.end(request.id, None, "revoked after the pictures were made")
+    """A message that Celery itself discarded: it expired before its submit, or was revoked.
+
+    Its consumer calls this, and must not wait for the provider, which may be asked to stop.
+    """
+    revoke.aside(_discarded, [request.id])
 
 
+def _discarded(job_id: str) -> None:
+    if not flow.cancel(job_id):
+        for job in flow.store.jobs([job_id]):
+            if job.state is State.CANCELLED:
+                flow.stop_again(job)
+    flow.end(job_id, None, "revoked after the pictures were made")
+
+
+links.hook(app)
 revoke.hook(flow.cancel)
 leaving.install(app, built().settings.stop_seconds, flow.leases.let_go)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -59,12 +60,12 @@ class Jobs:
         return added, tuple(grants)
 
     def open(self, attempt: str, now: float, content: str = "", shown: Shown | None = None) -> Opened | None:
-        """What to submit, for the one caller that is to make the POST of this attempt; else None.
+        """What to submit, for the one call that is to make the POST of this attempt; else None.
 
         `content`: hash of what moderation will judge. `shown`: what Celery says of the task from then on.
         """
         told = (shown.key, shown.text, shown.seconds) if shown else ()
-        row = self._link.step("open", attempt, now, content, *told)
+        row = self._link.step("open", attempt, now, content, secrets.token_hex(8), *told)
         if not row:
             return None
         account, parameters, failures, most, max_jobs, refused, created, granted = row

@@ -83,11 +83,11 @@ class TracedFlow(Flow):
 
 
 class TracedBroker(Broker):
-    def _made(self, message: Message, phase: str, more: Mapping[str, Any] | None) -> Sent | None:
+    def _made(self, message: Message, phase: str) -> Sent | None:
         carried = _carried(message.options) if phase == SUBMIT else None
         attempt = attempt_id(message.job_id, message.attempt)
         with spans.stage("grant", carried, SpanKind.PRODUCER, job=message.job_id, attempt=attempt):
-            return super()._made(message, phase, more)
+            return super()._made(message, phase)
 
 
 class TracedUpstream(Upstream):

@@ -1,12 +1,14 @@
--- Opens a granted attempt, for one caller only. ARGV: attempt, now, content (hash of what moderation judges), and where
--- Celery is to say something of the task from now on: the key, the text, for how many seconds. An end is left as it is.
+-- Opens a granted attempt, for one caller only, who may ask once more where the answer was lost. ARGV: attempt, now,
+-- content (hash of what moderation judges), opener (random, the caller's for this call), and where Celery is to say
+-- something of the task from now on: the key, the text, for how many seconds. An end is left as it is.
 -- Gives {account, parameters, failures so far, how many there may be ('' as the account says), slots of the
 -- account, 1 where the content was refused before, when its job came, when it was granted}, or nothing where the
 -- attempt is not (any more) to be submitted.
 local attempt, now = ARGV[1], tonumber(ARGV[2])
-local was, id, provider, account, failures, max_attempts, granted, resent = unpack(redis.call('HMGET',
-  attempt_key(attempt), 'state', 'job', 'provider', 'account', 'failures', 'max_attempts', 'granted', 'resent'))
-if was ~= 'granted' then return false end
+local was, id, provider, account, failures, max_attempts, granted, resent, opener = unpack(redis.call('HMGET',
+  attempt_key(attempt), 'state', 'job', 'provider', 'account', 'failures', 'max_attempts', 'granted', 'resent', 'opener'))
+local was_opened = was == 'open' and opener == ARGV[4]
+if was ~= 'granted' and not was_opened then return false end
 if not resent then reach('submit', granted, now) end
 
 local function expire()  -- seldom
@@ -25,16 +27,16 @@ end
 
 local state, expires, parameters, even_if_moderated, batch, created = unpack(redis.call('HMGET', job_key(id), 'state',
   'expires', 'parameters', 'even_if_moderated', 'batch', 'created'))
-if is_past(expires, now) then return expire() end
--- Where its lease expired unopened, the slot may be another's by now.
-if not redis.call('ZSCORE', slots_key(provider, account), attempt) then return take_back() end
-
 local deadline_seconds, timeout_seconds, max_jobs, max_spend, price = unpack(limits_of(provider, account,
   'deadline_seconds', 'timeout_seconds', 'max_jobs', 'max_spend', 'price'))
 local function opened(refused)
   return {account, parameters, failures or '', max_attempts or '', tonumber(max_jobs), refused, created, granted}
 end
 
+if was_opened then return opened(0) end
+if is_past(expires, now) then return expire() end
+-- Where its lease expired unopened, the slot may be another's by now.
+if not redis.call('ZSCORE', slots_key(provider, account), attempt) then return take_back() end
 if not even_if_moderated and redis.call('EXISTS', refused_key(provider, ARGV[3])) == 1 then return opened(1) end
 price = tonumber(price or '0')
 local most, paused, started
@@ -49,12 +51,12 @@ elseif is_batch_spent(most, batch, price) then
 end
 local deadline = now + tonumber(deadline_seconds)
 redis.call('HSET', attempt_key(attempt), 'state', 'open', 'opened', now, 'deadline', deadline, 'content', ARGV[3],
-  'price', price, 'fate', 'committed')
+  'opener', ARGV[4], 'price', price, 'fate', 'committed')
 book(provider, account, batch, false, 'committed', now, price)
 redis.call('ZADD', slots_key(provider, account), deadline + LEASE_GRACE, attempt)
 redis.call('ZADD', DUE, now + tonumber(timeout_seconds) + REPLY_GRACE, 'job:' .. id)
 change_state(id, provider, batch, state, 'submitted')
 count(provider, 'submits')
 if batch ~= '' and not started then redis.call('HSET', batch_key(batch), 'started', now) end
-if ARGV[4] then redis.call('SET', ARGV[4], ARGV[5], 'NX', 'EX', ARGV[6]) end
+if ARGV[5] then redis.call('SET', ARGV[5], ARGV[6], 'NX', 'EX', ARGV[7]) end
 return opened(0)
