@@ -99,7 +99,7 @@ def _public_url(built: Built) -> Iterator[Finding]:
 
 def _notices(built: Built) -> Iterator[Finding]:
     secrets = len(built.flow.notify_rules.keys)
-    waiting, dead = built.flow.store.notices.counts(built.flow.clock())
+    waiting, dead = built.flow.store.notices.counts()
     if secrets:
         yield Finding("ok", f"webhooks to `notify_url` are signed, with {secrets} secret(s)")
     elif waiting:

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from celery import Celery
 
 from orchestrator.broker import make_app
 from orchestrator.local.valkey import EmbeddedServer
-from orchestrator.models import Account, Message, NewJob, Secret, State, batch_name
+from orchestrator.models import Account, Message, NewJob, Retention, Secret, State, batch_name
 from orchestrator.store import Store
 
 PROVIDER, OTHER = "useapi_frames", "runway"
@@ -65,6 +66,13 @@ def store(server: EmbeddedServer, raw: redis.Redis) -> Iterator[Store]:
     have(made, a=1)
     yield made
     made.close()
+
+
+@pytest.fixture
+def another(server: EmbeddedServer, store: Store) -> Iterator[Callable[[Retention], Store]]:
+    """Opens the same store as a process that was told to keep for so long."""
+    with ExitStack() as opened:
+        yield lambda retention: opened.enter_context(closing(Store(server.url, retention)))
 
 
 def account(name: str = "a", provider: str = PROVIDER, max_jobs: int = 1, **limits: Any) -> Account:

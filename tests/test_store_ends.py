@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import JobNotFound
-from orchestrator.models import State, Tries
+from orchestrator.models import Retention, State, Tries
 from orchestrator.retry import UNTIL_RESUMED
 from orchestrator.store import Store
 from tests import store_kit
@@ -41,7 +41,7 @@ from tests.store_kit import (
     used,
 )
 
-server, raw, store = store_kit.server, store_kit.raw, store_kit.store
+server, raw, store, another = store_kit.server, store_kit.raw, store_kit.store, store_kit.another
 
 
 # --- late successes ------------------------------------------------------------------------------------
@@ -511,7 +511,15 @@ def test_failed_jobs_are_dead_letters_and_others_are_not(store, raw):
     assert store.dead.ids(NOW + 30, before=NOW + 10) == end_of[:2]
     assert 29 * DAY < raw.ttl("orc:job:1") <= 30 * DAY
     assert 29 * DAY < raw.ttl("orc:attempt:1.1") <= 30 * DAY
+    store.claim(NOW + 30 * DAY + 5)
     assert store.dead.ids(NOW + 30 * DAY + 5) == end_of[1:]
+
+
+def test_dead_letters_stay_where_one_looks_who_was_told_to_keep_them_for_less_long(store, another):
+    dead(store, "j")
+    looks, later = another(Retention(DAY, DAY)), NOW + 2 * DAY
+    assert looks.dead.ids(later) == store.dead.ids(later) == [("j", NOW)]
+    assert store.dead.replay(["j"], later, False).count == 1
 
 
 def test_dead_letter_that_is_replayed_runs_again_as_if_it_had_not_failed(store, raw):

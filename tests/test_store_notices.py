@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import NotFound
-from orchestrator.models import Answer, Notice, State
+from orchestrator.models import Answer, Notice, Retention, State
 from tests import store_kit
 from tests.store_kit import DAY, NOW, PROVIDER, collecting, end, ended, have, late, new, opened
 
-server, raw, store = store_kit.server, store_kit.raw, store_kit.store
+server, raw, store, another = store_kit.server, store_kit.raw, store_kit.store, store_kit.another
 
 HOST = "hooks.example.com"
 URL, OTHER_URL = f"https://{HOST}/job?key=s3cret", f"https://{HOST}/batch"
@@ -342,7 +342,7 @@ def test_a_notice_nobody_wants_is_dead_and_may_be_sent_again_under_its_id(store,
     ended(store, notify_url=URL)
     notice = store.notices.take(HOST, NOW)
     told(store, notice, GONE)
-    assert store.notices.counts(NOW) == (0, 1) and 29 * DAY < raw.ttl(f"orc:notice:{notice.id}") <= 30 * DAY
+    assert store.notices.counts() == (0, 1) and 29 * DAY < raw.ttl(f"orc:notice:{notice.id}") <= 30 * DAY
     assert not hosts(store, NOW + DAY)
     assert store.notices.replay([notice.id], NOW + DAY) == 1
     assert store.notices.replay([notice.id], NOW + DAY) == 0
@@ -350,7 +350,7 @@ def test_a_notice_nobody_wants_is_dead_and_may_be_sent_again_under_its_id(store,
     assert (again.id, again.tries, again.target, again.facts["result"]) == (
         notice.id, 1, URL, notice.facts["result"],
     )  # fmt: skip
-    assert raw.ttl(f"orc:notice:{notice.id}") == -1 and store.notices.counts(NOW + DAY) == (1, 0)
+    assert raw.ttl(f"orc:notice:{notice.id}") == -1 and store.notices.counts() == (1, 0)
 
 
 def test_replaying_wakes_a_host_that_rests(store):
@@ -369,14 +369,24 @@ def test_purged_notices_are_forgotten(store, raw):
     assert store.notices.purge([notice.id, "nobody"]) == 1 and store.notices.purge([]) == 0
     with pytest.raises(NotFound):
         store.notices.one(notice.id)
-    assert store.notices.of_job("j") == [] and store.notices.counts(NOW) == (0, 0)
+    assert store.notices.of_job("j") == [] and store.notices.counts() == (0, 0)
 
 
 def test_dead_notices_are_counted_for_thirty_days(store):
     ended(store, notify_url=URL)
     told(store, store.notices.take(HOST, NOW), GONE)
-    assert store.notices.counts(NOW + 29 * DAY) == (0, 1)
-    assert store.notices.counts(NOW + 31 * DAY) == (0, 0)
+    store.claim(NOW + 29 * DAY)
+    assert store.notices.counts() == (0, 1)
+    store.claim(NOW + 31 * DAY)
+    assert store.notices.counts() == (0, 0)
+
+
+def test_dead_notices_stay_where_one_looks_who_was_told_to_keep_them_for_less_long(store, another):
+    ended(store, notify_url=URL)
+    told(store, store.notices.take(HOST, NOW), GONE)
+    looks = another(Retention(DAY, DAY))
+    assert looks.notices.counts() == (0, 1) and dead(looks)
+    assert store.notices.counts() == (0, 1)
 
 
 def test_nothing_is_left_for_ever(store, raw):
@@ -387,7 +397,7 @@ def test_nothing_is_left_for_ever(store, raw):
         notice = store.notices.take(host, NOW + 5)
         while notice:
             notice = told(store, notice, DELIVERED, NOW + 5, more=True)
-    assert store.notices.counts(NOW) == (0, 0)
+    assert store.notices.counts() == (0, 0)
     for key in raw.keys("orc:*"):
         if any(word in key for word in ("notice", "telling", "host:")):
             assert raw.ttl(key) > 0, key

@@ -29,8 +29,6 @@ class DeadLetters:
 
     def ids(self, now: float, after: float = 0.0, before: float | None = None) -> list[tuple[str, float]]:
         """(job, when it failed), oldest first; `after` and `before` bound that moment, in unix seconds."""
-        forgotten = now - self._link.retention.failed
-        self._link.call(lambda: self._link.client.zremrangebyscore(DEAD, "-inf", forgotten))
         latest = now if before is None else before
         found = self._link.call(lambda: self._link.client.zrangebyscore(DEAD, after, latest, withscores=True))
         return [(job_id, float(failed_at)) for job_id, failed_at in found]

@@ -71,13 +71,12 @@ class Notices:
 
     # --- reading ---------------------------------------------------------------------------------------
 
-    def counts(self, now: float) -> tuple[int, int]:
+    def counts(self) -> tuple[int, int]:
         """How many wait, and how many are dead."""
         with self._link.client.pipeline(transaction=False) as pipeline:
             pipeline.zcard(WAITING)
-            pipeline.zremrangebyscore(DEAD, "-inf", now - self._link.retention.failed)
             pipeline.zcard(DEAD)
-            waiting, _, dead = self._link.call(pipeline.execute)
+            waiting, dead = self._link.call(pipeline.execute)
             return int(waiting), int(dead)
 
     def ids(self, dead: bool) -> list[str]:

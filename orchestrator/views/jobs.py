@@ -32,7 +32,7 @@ def show_status(orchestrator: Orchestrator, as_json: bool) -> None:
     why = {name: store.lanes.why_paused(name) for name in batches}
     uncertain = len(store.spend.uncertain())
     troubled, storage = store.collecting.count(), store.collecting.storage()
-    waiting, dead = store.notices.counts(now)
+    waiting, dead = store.notices.counts()
     if as_json:
         return print_json(
             {

@@ -61,11 +61,11 @@ def _total(now: Overview, state: State) -> int:
 def _troubles() -> dict[str, object]:
     """What a person ought to look at."""
     flow = orchestrator().flow
-    store, now = flow.store, flow.clock()
+    store = flow.store
     uncertain = store.spend.uncertain()
     dies_at = dict(store.collecting.troubled(SHOWN))
     shares = {name: store.missing_share(name) for name in flow.exchange.providers}
-    waiting, dead = store.notices.counts(now)
+    waiting, dead = store.notices.counts()
     return {
         "uncertain": [attempt for name in uncertain[:SHOWN] if (attempt := store.attempt(name))],
         "uncertain_count": len(uncertain),

@@ -29,7 +29,7 @@ def list_() -> str:
         page=_page(not are_waiting, host),
         are_waiting=are_waiting,
         host=host,
-        counts=flow.store.notices.counts(flow.clock()),
+        counts=flow.store.notices.counts(),
         view=notice_view,
     )
 

@@ -76,5 +76,7 @@ for i = 1, #due, 2 do
   local kind, id = string.match(due[i], '^(%a+):(.*)$')
   claim(kind, id, tonumber(due[i + 1]))
 end
+-- Forgotten here alone, since only workers claim: who reads may have been told to keep for less long than they.
+for _, dead in ipairs({DEAD, DEAD_NOTICES}) do redis.call('ZREMRANGEBYSCORE', dead, '-inf', now - KEEP_DEAD) end
 fill_all(providers, now, grants)
 return {claimed, submits, finishes, looks, grants, hosts}

@@ -22,10 +22,7 @@ if ARGV[3] == 'failed' and urls ~= '' and saved then
   return 0
 end
 redis.call('ZREM', DUE, 'job:' .. id)
-if ARGV[3] == 'failed' then
-  redis.call('ZADD', DEAD, now, id)
-  redis.call('ZREMRANGEBYSCORE', DEAD, '-inf', now - KEEP_DEAD)
-end
+if ARGV[3] == 'failed' then redis.call('ZADD', DEAD, now, id) end
 local told = {}
 if ARGV[4] ~= '' then told[1], told[2] = 'result', ARGV[4] end
 if ARGV[5] ~= '' then told[#told + 1] = 'reason'; told[#told + 1] = ARGV[5] end
