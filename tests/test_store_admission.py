@@ -705,7 +705,7 @@ def test_content_that_was_not_sent_says_nothing_against_the_account(store):
 
 def test_queue_that_is_full_refuses_all_or_none(store):
     assert store.enqueue(new(*"12345"), NOW, 8)[0] == 5
-    with pytest.raises(QueueFull, match="5 jobs wait already, and 4 more would be above 8"):
+    with pytest.raises(QueueFull, match="5 jobs wait already, and 4 more would be above the 8 of ORCH"):
         store.enqueue(new(*"6789", batch="b"), NOW, 8)
     assert store.batch("b") == {}
     assert store.counts() == {f"{PROVIDER}/queued": 5}
@@ -734,3 +734,15 @@ def test_call_that_is_made_again_is_not_refused_because_of_itself(store):
     jobs = new(*numbered("j", 700))
     store.enqueue(jobs[:500], NOW, 700)
     assert store.enqueue(jobs, NOW, 700)[0] == 200
+
+
+def test_what_is_known_already_is_no_more_however_many_it_is(store):
+    jobs = new(*numbered("j", 1203))
+    store.enqueue(jobs, NOW)
+    assert store.enqueue(jobs, NOW, 1203)[0] == 0
+    assert store.enqueue(jobs, NOW, 1)[0] == 0  # though more wait than may: nothing comes to them
+    more = [*jobs, *new("one", "two")]
+    with pytest.raises(QueueFull, match="1203 jobs wait already, and 2 more"):
+        store.enqueue(more, NOW, 1204)
+    assert store.counts() == {f"{PROVIDER}/queued": 1203}
+    assert store.enqueue(more, NOW, 1205)[0] == 2

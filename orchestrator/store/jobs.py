@@ -35,29 +35,42 @@ class Jobs:
 
         Those of one batch keep it from being over until the last is stored. Where the caller is killed before
         that, it is the same call made again, or 600 seconds, that ends this.
-        `max_waiting`: how many may wait in all, 0 for no cap; two callers at once may exceed it together.
+        `max_waiting`: how many may wait in all, 0 for no cap. What is known already does not count.
+        Two callers at once may exceed it together.
         Raises: QueueFull, with none of them stored.
         """
+        # All or none: the first step asks for all of them.
+        to_come = self._count_new(jobs[JOBS_PER_CALL:]) if max_waiting else 0
         batches = {job.batch for job in jobs} if len(jobs) > JOBS_PER_CALL else ()
         filled, producer = (jobs[0].batch, jobs[0].id) if len(batches) == 1 else ("", "")
 
         def calls() -> Iterator[tuple[Any, ...]]:
             for first in range(0, len(jobs), JOBS_PER_CALL):
-                most = 0 if first else max_waiting  # all or none: it is the first call that asks
+                most = 0 if first else max_waiting
                 goes_on = "1" if first + JOBS_PER_CALL < len(jobs) else ""
                 rows = chain.from_iterable(map(records.row, jobs[first : first + JOBS_PER_CALL]))
-                yield now, most, len(jobs), filled, producer, goes_on, *rows
+                yield now, most, to_come, filled, producer, goes_on, *rows
 
         added = 0
         grants: list[Message] = []
         for count, granted in in_turn(partial(self._link.step, "enqueue"), calls()):
             if count < 0:
+                waiting, more = granted
                 raise QueueFull(
-                    f"{granted} jobs wait already, and {len(jobs)} more would be above {max_waiting}"
+                    f"{waiting} jobs wait already, and {more} more would be above the {max_waiting} of "
+                    f"ORCHESTRATOR_MAX_WAITING: enqueue the same again once fewer wait, or fewer at once, or "
+                    f"raise it where jobs are enqueued"
                 )
             added += count
             grants.extend(records.messages(granted))
         return added, tuple(grants)
+
+    def _count_new(self, jobs: Sequence[NewJob]) -> int:
+        """How many of these are not known yet."""
+        with self._link.client.pipeline(transaction=False) as pipeline:
+            for first in range(0, len(jobs), JOBS_PER_CALL):
+                pipeline.exists(*(f"{PREFIX}job:{job.id}" for job in jobs[first : first + JOBS_PER_CALL]))
+            return len(jobs) - sum(self._link.call(pipeline.execute))
 
     def open(self, attempt: str, now: float, content: str = "", shown: Shown | None = None) -> Opened | None:
         """What to submit, for the one call that is to make the POST of this attempt; else None.

@@ -87,7 +87,7 @@ def problem_of(error: OrchestratorError) -> Problem:
         case Conflict():
             return Problem(409, str(error))
         case QueueFull():
-            return in_a_while(429, f"{error}: send it again later", QUEUE_SECONDS)
+            return in_a_while(429, "as many jobs wait as may: send the same again later", QUEUE_SECONDS)
         case StoreUnavailable():
             return in_a_while(503, "the store does not answer: send it again", STORE_SECONDS)
         case Malformed():

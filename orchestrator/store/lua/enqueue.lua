@@ -1,8 +1,9 @@
 -- Stores jobs that are not stored yet, lets them join their lanes, fills free slots.
--- ARGV: now, most that may wait (0: no cap), how many come in all, batch that several such calls fill ('': none), who
---       fills it, '1' where another call follows, then for each job: id, provider, parameters, batch, priority,
---       start_at, more (JSON: pinned, target, choices, tenant, options, max_attempts, expires …)
--- Gives {added, grants}; {-1, how many wait} where that would be too many.
+-- ARGV: now, most that may wait (0: no cap), how many more that are new come in later calls, batch that several such
+--       calls fill ('': none), who fills it, '1' where another call follows, then for each job: id, provider,
+--       parameters, batch, priority, start_at, more (JSON: pinned, target, choices, tenant, options, max_attempts,
+--       expires …)
+-- Gives {added, grants}; {-1, {how many wait, how many more these are}} where that would be too many.
 local now, most, filled, producer, goes_on = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[4], ARGV[5], ARGV[6] == '1'
 local grants, providers, queued, batches, lanes, added = {}, {}, {}, {}, {}, 0
 
@@ -23,9 +24,9 @@ if most > 0 then
   end
   local more = tonumber(ARGV[3])
   for i = 7, #ARGV, 7 do
-    if redis.call('EXISTS', job_key(ARGV[i])) == 1 then more = more - 1 end  -- the same call, made again
+    if redis.call('EXISTS', job_key(ARGV[i])) == 0 then more = more + 1 end
   end
-  if waiting + more > most then return {-1, waiting} end
+  if more > 0 and waiting + more > most then return {-1, {waiting, more}} end
 end
 
 local age = redis.call('INCRBY', P .. 'places', (#ARGV - 6) / 7) - (#ARGV - 6) / 7
