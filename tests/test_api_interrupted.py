@@ -108,6 +108,7 @@ def test_a_full_queue_takes_what_it_can_and_says_when_to_come_again(stack, orche
         answer = api.upload(body(LINES, "[forever]"), name="full", provider=FRAMES)
         told = answer.json()
         assert (answer.status_code, told["enqueued"]) == (429, 500)
+        assert "send the same again" in told["detail"] and "ORCHESTRATOR" not in told["detail"]
         assert int(answer.headers["Retry-After"]) > 0
         assert api.ask("GET", "/batches/full").json()["total"] == 500
         job = {"provider": FRAMES, "parameters": {"text_prompt": "one more"}, "batch": "full"}

@@ -55,10 +55,12 @@ uploaders = Seats(UPLOADS)
     },
 )
 def enqueue(query: dict[str, Any]) -> Any:
-    """Ask for many generations, all or none
+    """Ask for many generations
 
-    Safe to repeat: a line whose `custom_id` the batch knows already is not enqueued again, so that an
-    upload of which nobody knows whether it arrived is simply made again. More lines extend the batch.
+    All lines are checked before the first is enqueued. Where the queue is full then, or the store is away,
+    some may have been enqueued: `enqueued` says how many. Safe to repeat: a line whose `custom_id` the batch
+    knows already is not enqueued again, so that an upload that was refused so, or of which nobody knows
+    whether it arrived, is simply made again. More lines extend the batch.
     """
     if request.mimetype not in (JSON_LINES, "application/jsonl", "application/json-lines"):
         raise Problem(415, f"the body must be lines of JSON: send it as `Content-Type: {JSON_LINES}`")

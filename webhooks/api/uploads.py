@@ -1,7 +1,7 @@
 """A batch as lines of JSON: checked whole while it comes, then enqueued. Memory stays flat.
 
-Nothing is enqueued before all of it is right. Lines are named, so that an upload that broke off, wherever it
-did, is simply made again.
+Nothing is enqueued before all of it is right; then a part at a time is. Lines are named, so that one that
+broke off, wherever it did, is simply made again.
 """
 
 from __future__ import annotations
