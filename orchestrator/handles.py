@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator import models
+from orchestrator import models, pauses
 from orchestrator.batches import Batches, Purged
 from orchestrator.errors import JobCancelled, JobFailed
 from orchestrator.flow import Flow
@@ -127,22 +127,31 @@ class Batch:
         found = self._flow.store.batches.standing(self.name)
         return found is None or found.is_over
 
+    @property
+    def paused(self) -> str:
+        """Why nothing more of it is begun: `a person`, `spend`, `failures`, `cancel`; empty: it is not."""
+        return self._flow.store.lanes.why_paused(self.name)
+
     def as_completed(self, timeout: float | None = None) -> Iterator[Job]:
         """Its jobs as they end, each once, pushed by Redis; those that ended before come first.
 
-        Raises: TimeoutError once `timeout` seconds have passed; the jobs go on.
+        While the batch is `paused`, by `max_spend` or `max_failures` too, this waits: without a timeout, for
+        ever. Raises: TimeoutError once `timeout` seconds have passed; the jobs go on.
         """
         seen, total = set[str](), self.counts()["total"]
         if not total and self.is_over:
             return
-        for job_id in self._flow.store.ended_in(self.name, timeout):
-            if job_id and job_id not in seen:
-                seen.add(job_id)
-                yield Job(self._flow, job_id)
-            if len(seen) >= total:
-                total = self.counts()["total"]
-                if len(seen) >= total and self.is_over:
-                    return
+        try:
+            for job_id in self._flow.store.ended_in(self.name, timeout):
+                if job_id and job_id not in seen:
+                    seen.add(job_id)
+                    yield Job(self._flow, job_id)
+                if len(seen) >= total:
+                    total = self.counts()["total"]
+                    if len(seen) >= total and self.is_over:
+                        return
+        except TimeoutError:
+            raise self._not_over(timeout) from None
 
     def pause(self) -> None:
         """Begin nothing more of it; what is open goes on. Raises: NotFound."""
@@ -195,7 +204,8 @@ class Batch:
     def wait(self, timeout: float | None = None, progress: bool = False) -> dict[str, int]:
         """Wait until every job has ended, and give the counts. `progress`: show it on a terminal.
 
-        Raises: TimeoutError; the jobs go on.
+        While the batch is `paused`, by `max_spend` or `max_failures` too, this waits: without a timeout, for
+        ever. Raises: TimeoutError once `timeout` seconds have passed; the jobs go on.
         """
         with closing(self._display() if progress else Quiet()) as shown:
             shown.running(self.name, 0)
@@ -219,11 +229,16 @@ class Batch:
         while not self.is_over:
             left = LOOK_SECONDS if give_up_at is None else give_up_at - time.monotonic()
             if left <= 0:
-                raise TimeoutError(f"batch {self.name!r} was not over after {timeout} seconds")
+                raise self._not_over(timeout)
             ids, last = self._flow.store.ended_after(self.name, last, min(LOOK_SECONDS, left))
             yield
             if ids:
                 time.sleep(min(GATHER_SECONDS, left))
+
+    def _not_over(self, timeout: float | None) -> TimeoutError:
+        why = self.paused
+        told = f": it {pauses.state(why)}: {pauses.cure(self.name, why)}" if why else ""
+        return TimeoutError(f"batch {self.name!r} was not over after {timeout} seconds{told}")
 
     def __repr__(self) -> str:
         return f"Batch({self.name!r})"

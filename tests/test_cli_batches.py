@@ -139,6 +139,11 @@ def test_batch_whose_jobs_fail_is_stopped_and_says_so_everywhere(run, enqueue, n
     store = orchestrator.flow.store
     eventually(lambda: store.lanes.why_paused(name) == "failures")
     eventually(lambda: not orchestrator.operations.in_flight("batch", name))
+    assert batch.paused == "failures"
+    said = f"was stopped by its failures: `orchestrator dead list --batch {name}`"
+    for waiting_for_it in (batch.wait, lambda timeout: list(batch.as_completed(timeout))):
+        with pytest.raises(TimeoutError, match=f"{name}.* was not over after 0.1 seconds: it {said}"):
+            waiting_for_it(timeout=0.1)
     counts = batch.counts()
     assert 3 <= counts["failed"] < 40  # what was open, or granted before the third had ended, went on
     waiting = next(job for job in batch if job.state == "queued")
@@ -156,7 +161,7 @@ def test_batch_whose_jobs_fail_is_stopped_and_says_so_everywhere(run, enqueue, n
     said = run("limit", "batch", name, "--max-failures", "none")
     assert said == f"batch {name} is not stopped by failures\n"
     run("resume", "batch", name)
-    assert batch.wait(timeout=PATIENCE)["failed"] == 40
+    assert batch.wait(timeout=PATIENCE)["failed"] == 40 and batch.paused == ""
 
 
 @pytest.mark.parametrize(
