@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from itertools import zip_longest
 from typing import Any
 
@@ -23,6 +24,7 @@ from orchestrator.schemas import JobOptions, check
 __all__ = ["Batch", "Job", "Orchestrator", "Result"]
 
 FAULTS_SHOWN = 20
+OF_MANY = ("custom_ids", *(field.name for field in fields(Terms)))  # what `enqueue_many` takes of the whole
 Wanted = str | Sequence[str]  # a provider, or several of which any will do
 
 
@@ -103,7 +105,7 @@ class Orchestrator:
         terms = Terms(weight, max_spend, max_failures, max_failure_share, notify_url, on_each, on_complete)
         name = batch or f"batch-{uuid.uuid4().hex[:12]}"
         options["batch"] = name
-        common, now = check(JobOptions, options, "job options"), self.flow.clock()
+        common, now = check(JobOptions, options, "job options", OF_MANY), self.flow.clock()
         jobs: dict[str, NewJob] = {}
         faults: list[str] = []
         for place, (each, named) in enumerate(_named(parameters, custom_ids)):

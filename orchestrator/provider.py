@@ -25,7 +25,7 @@ class Parameters(Schema):
         unknown = RAISE
 
     error_messages = {  # noqa: RUF012
-        "unknown": "This provider has no such parameter: leave it out.",
+        "unknown": "This provider has no such parameter.",
         "type": "The parameters must be a mapping of names to values.",
     }
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -83,17 +84,24 @@ class PortableRequest(Schema):
     )
 
 
-def check(schema: type[Schema], values: Any, what: str) -> dict[str, Any]:
+def check(schema: type[Schema], values: Any, what: str, others: Iterable[str] = ()) -> dict[str, Any]:
     """The values as the schema loads them. It is one without hooks that add fields before.
 
+    `others`: names that are known beside the schema's, for who is told that one is not.
     Raises: Invalid, with every fault at once: field, value, and what would be right.
     """
     told = _that_matter(schema, values) if isinstance(values, Mapping) else None
     try:
         loaded: dict[str, Any] = _made(schema, told).load(values)
     except ValidationError as error:
-        raise Invalid(f"{what}: {faults(error, values)}") from None
+        known = [*names_in(_made(schema, None)), *others]
+        raise Invalid(f"{what}: {faults(error, values, known)}") from None
     return loaded
+
+
+def names_in(schema: Schema) -> list[str]:
+    """What callers call its fields."""
+    return [field.data_key or name for name, field in schema.load_fields.items()]
 
 
 def _that_matter(schema: type[Schema], values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -127,18 +135,25 @@ def _read(text: str) -> Any:
         return text
 
 
-def faults(error: ValidationError, values: Any) -> str:
+def faults(error: ValidationError, values: Any, known: Collection[str]) -> str:
     """Every fault of a marshmallow error in one line."""
-    return "; ".join(faults_by_field(error, values).values())
+    return "; ".join(faults_by_field(error, values, known).values())
 
 
-def faults_by_field(error: ValidationError, values: Any) -> dict[str, str]:
-    """Field → what is wrong with it."""
+def faults_by_field(error: ValidationError, values: Any, known: Collection[str]) -> dict[str, str]:
+    """Field → what is wrong with it; of one that is not among the `known`, which may be meant."""
     messages = error.normalized_messages()  # type: ignore[no-untyped-call]
     return {
-        str(field): f"{_named(field, values)}: {' '.join(_flat(texts))}"
+        str(field): f"{_named(field, values)}: {' '.join([*_flat(texts), *_meant(str(field), known)])}"
         for field, texts in sorted(messages.items(), key=str)
     }
+
+
+def _meant(field: str, known: Collection[str]) -> list[str]:
+    if field == "_schema" or field in known:
+        return []
+    near = get_close_matches(field, known, 1)
+    return [f"Is {near[0]} meant?" if near else f"Known are {', '.join(known)}."]
 
 
 def _named(field: str, values: Any) -> str:

@@ -112,6 +112,8 @@ REFUSED = [
     ((FRAMES, {"text_prompt": "a", "email": "x@example.com"}), Invalid, "no account"),
     ((FRAMES, {"text_prompt": "a", "replyUrl": "http://a"}), Invalid, "leave it out"),
     ((FRAMES, "a lighthouse"), Invalid, "mapping"),
+    ((FRAMES, {"prompt": "a"}), Invalid, r"prompt = 'a': .* no such parameter\. Is text_prompt meant\?"),
+    ((FRAMES, {"text_prompt": "a", "size": 1}), Invalid, "size = 1: .* Known are text_prompt, "),
 ]
 
 
@@ -119,6 +121,13 @@ REFUSED = [
 def test_bad_input_is_refused_before_anything_is_spent(orchestrator, arguments, kind, words):
     with pytest.raises(kind, match=words):
         orchestrator.enqueue(*arguments)
+
+
+def test_an_option_that_is_none_is_told_which_may_be_meant(orchestrator):
+    with pytest.raises(Invalid, match=r"prioritiy = 9: Unknown field\. Is priority meant\?"):
+        orchestrator.enqueue(FRAMES, *prompts(1), prioritiy=9)
+    with pytest.raises(Invalid, match=r"max_spent = 9: Unknown field\. Is max_spend meant\?"):
+        orchestrator.enqueue_many(FRAMES, prompts(1), max_spent=9)
 
 
 def test_priority_out_of_range_is_refused(orchestrator):

@@ -94,7 +94,8 @@ def test_every_fault_is_named_with_its_value_and_what_would_be_right():
         check(JobOptions, {"batch": "a/b", "priority": 10, "colour": "red"}, "job options")
     assert str(refused.value) == (
         "job options: batch = 'a/b': Must be 1 to 100 letters, digits, spaces or _ . : - and begin with a "
-        "letter or digit.; colour = 'red': Unknown field.; "
+        "letter or digit.; colour = 'red': Unknown field. Known are custom_id, batch, tenant, "
+        "priority, max_attempts, expires, even_if_moderated, notify_url, idempotency_key.; "
         "priority = 10: Must be greater than or equal to 0 and less than or equal to 9."
     )
 

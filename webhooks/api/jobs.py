@@ -14,7 +14,7 @@ from orchestrator.errors import JobNotFound, ProviderError
 from orchestrator.files.reading import json_object
 from orchestrator.intake import new_job
 from orchestrator.models import Job, NewJob, State
-from orchestrator.schemas import faults_by_field, shown
+from orchestrator.schemas import faults_by_field, names_in, shown
 from webhooks.api.asking import (
     HEADER,
     Door,
@@ -147,7 +147,7 @@ def _faults(body: Mapping[str, Any]) -> list[Fault]:
     try:
         JOB_REQUEST.load(body)
     except ValidationError as error:
-        return list(faults_by_field(error, body).items())
+        return list(faults_by_field(error, body, names_in(JOB_REQUEST)).items())
     return []
 
 

@@ -22,7 +22,7 @@ from orchestrator.errors import (
     QueueFull,
     StoreUnavailable,
 )
-from orchestrator.schemas import faults_by_field
+from orchestrator.schemas import faults_by_field, names_in
 
 MEDIA_TYPE = "application/problem+json"
 STORE_SECONDS, QUEUE_SECONDS, SEAT_SECONDS = 5, 30, 5  # until the same is worth trying again
@@ -124,6 +124,6 @@ def refuse_arguments(error: ValidationError, request: Any, schema: Schema, **_: 
     faults = [
         fault
         for messages in by_location.values()
-        for fault in faults_by_field(ValidationError(messages), values).items()
+        for fault in faults_by_field(ValidationError(messages), values, names_in(schema)).items()
     ]
     raise invalid(faults)
