@@ -117,6 +117,12 @@ def test_a_full_queue_takes_what_it_can_and_says_when_to_come_again(stack, orche
     orchestrator.operations.resume("provider", FRAMES)
 
 
+def test_for_how_long_a_job_is_known_is_told_as_it_was_set(stack, tmp_path):
+    with serving({**stack.environment, "ORCHESTRATOR_KEEP_DAYS": "3"}, tmp_path) as api:
+        told = api.ask("GET", "/jobs/nobody")
+    assert told.status_code == 404 and "kept for 3 days after the end" in told.json()["detail"]
+
+
 class Listener(BaseHTTPRequestHandler):
     told: ClassVar[list[dict[str, Any]]] = []
 

@@ -386,6 +386,8 @@ def test_dead_notices_stay_where_one_looks_who_was_told_to_keep_them_for_less_lo
     told(store, store.notices.take(HOST, NOW), GONE)
     looks = another(Retention(DAY, DAY))
     assert looks.notices.counts() == (0, 1) and dead(looks)
+    with pytest.raises(NotFound, match="delivered ones are kept for 1 days, dead ones for 1 days"):
+        looks.notices.one("nobody")
     assert store.notices.counts() == (0, 1)
 
 

@@ -43,7 +43,7 @@ filtered = together(
 
 @click.group()
 def dead() -> None:
-    """Dead letters: failed jobs, kept for 30 days or as the settings say, that may run again."""
+    """Dead letters: failed jobs that may run again; kept for ORCHESTRATOR_KEEP_FAILED_DAYS."""
 
 
 @dead.command("list")

@@ -181,6 +181,14 @@ class Retention:
     ended: int = 7 * 86_400
     failed: int = 30 * 86_400  # jobs that a person may replay, and their batches
 
+    @property
+    def ended_days(self) -> str:
+        return f"{self.ended / 86_400:g} days"
+
+    @property
+    def failed_days(self) -> str:
+        return f"{self.failed / 86_400:g} days"
+
 
 RETENTION = Retention()  # where nothing else is said
 

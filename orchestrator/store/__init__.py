@@ -75,6 +75,7 @@ class Store(Jobs, Waiting):
 
     def __init__(self, url: str, retention: Retention = RETENTION) -> None:
         self._link = link = Link(url, retention)
+        self.retention = retention
         self.accounts = Accounts(link)
         self.batches = Batches(link)
         self.lanes = Lanes(link)

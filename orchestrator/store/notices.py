@@ -112,7 +112,11 @@ class Notices:
         """Raises: NotFound."""
         for found in self.known([notice_id]):
             return found
-        raise NotFound(f"no notice {notice_id!r}: delivered ones are kept for 7 days, dead ones for 30")
+        kept = self._link.retention
+        raise NotFound(
+            f"no notice {notice_id!r}: delivered ones are kept for {kept.ended_days}, dead ones for "
+            f"{kept.failed_days}"
+        )
 
     def due_at(self, notice: Notice) -> float | None:
         """When it is to be sent next, its host's rest apart; None where it is not."""

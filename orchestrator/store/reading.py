@@ -25,10 +25,8 @@ class Reading:
         """Raises: JobNotFound."""
         row = self._link.call(lambda: self._link.client.hgetall(f"{PREFIX}job:{job_id}"))
         if not row:
-            days = self._link.retention.ended / 86_400
-            raise JobNotFound(
-                f"no job has the id {job_id!r} (records are kept for {days:g} days after the end)"
-            )
+            kept = self._link.retention.ended_days
+            raise JobNotFound(f"no job has the id {job_id!r} (records are kept for {kept} after the end)")
         return records.job(job_id, row, self.due_at(job_id))
 
     def options(self, job_id: str) -> Mapping[str, Any]:

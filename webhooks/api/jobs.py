@@ -159,7 +159,8 @@ def _known(job_id: str) -> Job:
             return job
     except JobNotFound:
         pass
-    raise Problem(404, "no job of yours has this id (records are kept for 7 days after the end)")
+    kept = orchestrator().flow.store.retention.ended_days
+    raise Problem(404, f"no job of yours has this id (records are kept for {kept} after the end)")
 
 
 def _view(job: Job) -> dict[str, Any]:
