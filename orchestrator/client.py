@@ -44,6 +44,11 @@ class Orchestrator:
         self.insight = Insight(built.flow.store, built.flow.clock)
         """What a person asks of it: why a job waits, when a batch will end."""
 
+    @property
+    def owns_server(self) -> bool:
+        """Whether this process has started the embedded server, which ends with it."""
+        return self._built.server is not None
+
     @classmethod
     def from_env(cls) -> Orchestrator:
         """Raises: ConfigurationError with everything that is wrong in the environment."""

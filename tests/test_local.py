@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -431,6 +432,32 @@ def test_stack_starts_everything_and_leaves_nothing(tmp_path: Path) -> None:
         assert answers(stack.redis_url)
     stack.stop()
     assert not any(map(is_running, pids))
+
+
+def test_stack_does_not_build_on_the_server_of_another_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.local.valkey.OWNER_SECONDS", 0.1)
+    stack = Stack(tmp_path / "stack", options(tmp_path))
+    url, server = find_or_start(tmp_path / "stack")
+    assert server is not None
+    with server:
+        with pytest.raises(FolderInUse, match="is `orchestrator up` running already"):
+            stack.start()
+        assert answers(url) and stack.processes.names() == []
+
+
+def test_stack_waits_for_a_command_that_is_about_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.local.valkey.OWNER_SECONDS", 30.0)
+    _, server = find_or_start(tmp_path / "stack")
+    assert server is not None
+    ending = threading.Timer(0.3, server.stop)
+    ending.start()
+    with Stack(tmp_path / "stack", options(tmp_path)) as stack:
+        assert stack.server is not None and answers(stack.redis_url)
+    ending.join()
 
 
 def test_processes_of_the_stack_are_told_where_everything_is(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from orchestrator.batches import Terms
 from orchestrator.cli.plainly import json_option, pairs, with_orchestrator
+from orchestrator.cli.waiting import waiting
 from orchestrator.errors import BadFile
 from orchestrator.views.printing import counted, print_json, span
 
@@ -75,10 +76,11 @@ def run(
         )  # fmt: skip
         if only_check:
             return _show_plan(files.check_file(orchestrator, source, display), as_json)
-        summary = files.run(
-            orchestrator, source, str(out), terms=terms, retry_failed=retry_failed,
-            wait_while_paused=wait_paused, display=display,
-        )  # fmt: skip
+        with waiting(orchestrator, orchestrator.batch(source.full_name).counts):
+            summary = files.run(
+                orchestrator, source, str(out), terms=terms, retry_failed=retry_failed,
+                wait_while_paused=wait_paused, display=display,
+            )  # fmt: skip
     except BadFile as error:
         display.close()
         click.echo(f"Error: {error}", err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.plainly import json_option, pairs, with_orchestrator
+from orchestrator.cli.waiting import waiting
 from orchestrator.schemas import PortableRequest, shown, typed
 from orchestrator.views import jobs
 from orchestrator.views.printing import print_json
@@ -43,7 +44,8 @@ def enqueue(
     job = orchestrator.enqueue(wanted, typed(pairs(parameters), schema().fields if schema else {}), **options)
     if wait_seconds is None:
         return click.echo(json.dumps({"id": job.id}) if as_json else job.id)
-    result = job.result(timeout=wait_seconds)
+    with waiting(orchestrator, lambda: job.state):
+        result = job.result(timeout=wait_seconds)
     if as_json:
         return print_json(shown(job.record))
     for artifact in result.artifacts:

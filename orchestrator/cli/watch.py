@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.plainly import json_option, with_orchestrator
+from orchestrator.cli.waiting import waiting
 from orchestrator.views.printing import console, print_json
 
 if TYPE_CHECKING:
@@ -40,16 +41,17 @@ def watch(orchestrator: Orchestrator, batch: str, once: bool, every: float | Non
     now = standing(orchestrator.insight, batch)
     if once:
         return print_json(view(now)) if as_json else click.echo(line(now, None))
-    if as_json:
-        click.echo(json.dumps(view(now)))
-        while not now.is_over:
-            time.sleep(every or LOOK_SECONDS)
-            now = standing(orchestrator.insight, batch)
+    with waiting(orchestrator, orchestrator.batch(batch).counts):
+        if as_json:
             click.echo(json.dumps(view(now)))
-    else:
-        with closing(Progress(orchestrator.insight, console, every)) as progress:
-            progress.running(batch, 0)
-            now = progress.until_over()
+            while not now.is_over:
+                time.sleep(every or LOOK_SECONDS)
+                now = standing(orchestrator.insight, batch)
+                click.echo(json.dumps(view(now)))
+        else:
+            with closing(Progress(orchestrator.insight, console, every)) as progress:
+                progress.running(batch, 0)
+                now = progress.until_over()
     if not now.all_succeeded:
         raise SystemExit(1)
 

@@ -18,7 +18,7 @@ from orchestrator.api_keys import VARIABLE as API_KEYS
 from orchestrator.local.files import private_folder, secret_kept_in
 from orchestrator.local.guard import Guard
 from orchestrator.local.processes import Command, Ended, Processes, free_port, http_answers
-from orchestrator.local.valkey import EmbeddedServer, find_or_start
+from orchestrator.local.valkey import EmbeddedServer, start_own
 
 READY_SECONDS = 60.0
 FLOWER_USER = "orchestrator"
@@ -171,11 +171,12 @@ class Stack:
         """Starts everything and waits until all of it is ready; ends everything where one part is not.
 
         The processes start side by side, since most of their time goes into imports. Not safe to call twice.
-        Raises: `LocalError` and its kinds.
+        Raises: `LocalError` and its kinds, such as `FolderInUse` where another command has the server.
         """
         try:
             if not self._redis_url:
-                self._redis_url, self.server = find_or_start(self.folder, guard=self._guard)
+                self.server = start_own(self.folder, guard=self._guard)
+                self._redis_url = self.server.url
             commands = self._commands()
             for command in commands:
                 self.processes.launch(command)

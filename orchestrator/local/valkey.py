@@ -9,13 +9,14 @@ import os
 import secrets
 import signal
 import socket
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
 from orchestrator.local.binary import Binary, find_binary
-from orchestrator.local.errors import ProcessEnded
+from orchestrator.local.errors import FolderInUse, ProcessEnded
 from orchestrator.local.files import locked, private_folder, take_lock, write_private
 from orchestrator.local.guard import Guard
 from orchestrator.local.processes import Command, Ended, Processes, free_port
@@ -27,6 +28,8 @@ READY_SECONDS = 60.0  # a large append-only file is read before the first answer
 STOP_SECONDS = 10.0
 FOLDER_SECONDS = 15.0  # a server whose owner was killed may need 5 s to end
 START_SECONDS = FOLDER_SECONDS + READY_SECONDS + 5.0
+OWNER_SECONDS = 3.0  # a command that began just before us may be about to end
+OWNER_POLL_SECONDS = 0.1
 PING_SECONDS = 1.0
 PORT_TRIES = 3
 
@@ -166,6 +169,26 @@ def find_or_start(folder: Path, *, guard: Guard | None = None) -> tuple[str, Emb
         server = EmbeddedServer.start(folder, guard=guard)
         write_private(kept, server.url + "\n")
         return server.url, server
+
+
+def start_own(folder: Path, *, guard: Guard | None = None) -> EmbeddedServer:
+    """Starts the folder's server for processes that must not lose it; for none but who calls to end.
+
+    A command that has started it, as any does that finds none, is given a few seconds to end.
+    Raises: `FolderInUse` where it goes on; what `EmbeddedServer.start` raises.
+    """
+    give_up_at = time.monotonic() + OWNER_SECONDS
+    while True:
+        _, server = find_or_start(folder, guard=guard)
+        if server:
+            return server
+        if time.monotonic() > give_up_at:
+            raise FolderInUse(
+                f"the server in {folder} is that of another command, and ends with it: is `orchestrator up` "
+                "running already? If not, end that command (Ctrl-C), and start it again after this one: what "
+                "was enqueued is kept"
+            )
+        time.sleep(OWNER_POLL_SECONDS)
 
 
 def answers(url: str) -> bool:

@@ -1,0 +1,52 @@
+"""Somebody waits at a command: he is told where no worker is there to do the work."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.client import Orchestrator
+
+STILL_SECONDS = 10.0  # without a change
+ANSWER_SECONDS = 2.0
+
+NOBODY = "no worker answers, so nothing is begun"
+START_ONE = "start one; `orchestrator up` starts all on one machine"
+START_FIRST = (
+    "end this (Ctrl-C), since the embedded server is its own and ends with it, and start `orchestrator up` "
+    "in another terminal first; what was enqueued is kept"
+)
+
+
+@contextmanager
+def waiting(orchestrator: Orchestrator, look: Callable[[], object]) -> Iterator[None]:
+    """Within this somebody waits. Where `look` gives the same for a while, it is asked once who works.
+
+    `look` is called in a thread of its own.
+    """
+    is_over = threading.Event()
+
+    def doubt() -> None:
+        with suppress(Exception):  # trouble in asking is told by what is waited for
+            seen = look()
+            while not is_over.wait(STILL_SECONDS):
+                before, seen = seen, look()
+                if seen == before:
+                    workers = orchestrator.flow.broker.workers(ANSWER_SECONDS)
+                    if not workers and not is_over.is_set():
+                        # Not by click, which writes past what a live display makes of sys.stderr.
+                        cure = START_FIRST if orchestrator.owns_server else START_ONE
+                        print(f"{NOBODY}: {cure}", file=sys.stderr)
+                    return
+
+    doubting = threading.Thread(target=doubt, name="doubt", daemon=True)
+    doubting.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        doubting.join()
