@@ -84,10 +84,11 @@ class Flow:
             self.notify_rules.check("notify_url", url)
         if others := self.store.otherwise(jobs):
             raise Conflict(_conflict(others))
-        added, grants = self.store.enqueue(jobs, self.clock(), self.max_waiting if capped else 0)
+        most = self.max_waiting if capped else 0
+        submit, clock = self.broker.submit, self.clock
+        added, _ = self.store.enqueue(jobs, clock(), most, clock=clock, tell=submit)
         if added:
             log("job.enqueued", jobs=added, batch=jobs[0].batch or None, job=_only(jobs))
-        self.broker.submit(grants)
         return added
 
     def submit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -44,6 +45,7 @@ from tests.store_kit import (
     lose,
     names,
     new,
+    numbered,
     opened,
     rest,
     submit,
@@ -54,6 +56,18 @@ server, raw, store = store_kit.server, store_kit.raw, store_kit.store
 
 
 # --- open, submitted -----------------------------------------------------------------------------------
+
+
+def test_of_many_jobs_those_that_may_run_are_told_piece_by_piece_each_at_its_moment(store, raw):
+    """Workers begin while the rest is stored, and the due list does not send what was not sent yet."""
+    have(store, a=1_200)
+    moments, told = itertools.count(1), []
+    added, grants = store.enqueue(
+        new(*numbered("j", 1_200)), NOW, clock=lambda: NOW + 30 * next(moments), tell=told.append
+    )
+    assert (added, [len(some) for some in told]) == (1_200, [500, 500, 200])
+    assert names(grants) == [name for some in told for name in names(some)]
+    assert [float(raw.hget(f"orc:attempt:{names(some)[0]}", "granted")) - NOW for some in told] == [0, 30, 60]
 
 
 def test_attempt_is_opened_by_one_of_many_callers(store):

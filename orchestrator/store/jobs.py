@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -29,9 +29,18 @@ class Jobs:
     _link: Link
 
     def enqueue(
-        self, jobs: Sequence[NewJob], now: float, max_waiting: int = 0
+        self,
+        jobs: Sequence[NewJob],
+        now: float,
+        max_waiting: int = 0,
+        *,
+        clock: Callable[[], float] | None = None,
+        tell: Callable[[tuple[Message, ...]], object] = lambda grants: None,
     ) -> tuple[int, tuple[Message, ...]]:
         """Store and line up jobs; one that is known already is left as it is. Gives (added, grants).
+
+        Many are stored piece by piece: `tell` is handed what a piece lets run as soon as it is stored, and
+        `clock` says when the later ones come, for `now` is that of the first.
 
         Those of one batch keep it from being over until the last is stored. Where the caller is killed before
         that, it is the same call made again, or 600 seconds, that ends this.
@@ -49,7 +58,8 @@ class Jobs:
                 most = 0 if first else max_waiting
                 goes_on = "1" if first + JOBS_PER_CALL < len(jobs) else ""
                 rows = chain.from_iterable(map(records.row, jobs[first : first + JOBS_PER_CALL]))
-                yield now, most, to_come, filled, producer, goes_on, *rows
+                moment = clock() if clock and first else now
+                yield moment, most, to_come, filled, producer, goes_on, *rows
 
         added = 0
         grants: list[Message] = []
@@ -62,7 +72,9 @@ class Jobs:
                     f"raise it where jobs are enqueued"
                 )
             added += count
-            grants.extend(records.messages(granted))
+            messages = records.messages(granted)
+            tell(messages)
+            grants.extend(messages)
         return added, tuple(grants)
 
     def _count_new(self, jobs: Sequence[NewJob]) -> int:
