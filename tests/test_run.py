@@ -271,6 +271,18 @@ def test_requests_are_never_taken_for_outcomes(run, write):
     assert source.read_text() == other.read_text() == content
 
 
+def test_faults_never_take_the_place_of_requests_or_outcomes(run, write, tmp_path):
+    source, out, link = write(2), tmp_path / "out.jsonl", tmp_path / "link.jsonl"
+    content = source.read_text()
+    link.symlink_to(source)
+    misuses = [(source,), (link,), (source, "--check"), (out,)]
+    for errors, *more in misuses:
+        done = run(source, "--errors", errors, *more)
+        lost = "outcomes" if errors == out else "requests"
+        assert done.exit_code == 2 and f"would overwrite the {lost}: name another --errors" in done.stderr
+    assert source.read_text() == content and not out.exists()
+
+
 def test_line_that_was_changed_is_told_before_anything_is_begun(run, write, written, stats, tmp_path):
     source = write(3)
     assert run(source).exit_code == 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike, fspath
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.batches import Terms
@@ -72,6 +72,7 @@ class Summary:
 
 def check_file(orchestrator: Orchestrator, source: Source, display: Display | None = None) -> Plan:
     """Read and check everything, and say what it would take. Raises: BadFile with the faults."""
+    _refuse_to_overwrite(source)
     with _checked(orchestrator, source, display or Quiet()) as (spool, _):
         told = orchestrator.insight.estimate(source.providers, spool.total)
         return Plan(source.full_name, spool.total, told.cost, told.slots, told.seconds)
@@ -98,8 +99,7 @@ def run(
     """
     shown, began = display or Quiet(), time.monotonic()
     path = fspath(out)
-    if path != STANDARD and _is_same(path, source.path):
-        raise BadFile(f"{path}: the outcomes would overwrite the requests: name another --out")
+    _refuse_to_overwrite(source, path)
     with (
         StandardOutput() if path == STANDARD else Outcomes(path) as outcomes,
         _checked(orchestrator, source, shown) as (spool, faults),
@@ -158,8 +158,22 @@ def _summary(one: Running, tally: Tally, seconds: float) -> Summary:
     )  # fmt: skip
 
 
+def _refuse_to_overwrite(source: Source, out: str = STANDARD) -> None:
+    """Raises: BadFile where what is written would take the place of something else."""
+    errors = fspath(source.errors or "")
+    clashes = (
+        (out, source.path, "the outcomes would overwrite the requests: name another --out"),
+        (errors, source.path, "the faults would overwrite the requests: name another --errors"),
+        (errors, out, "the faults would overwrite the outcomes: name another --errors"),
+    )
+    for path, other, why in clashes:
+        if path not in ("", STANDARD) and _is_same(path, other):
+            raise BadFile(f"{path}: {why}")
+
+
 def _is_same(one: str, other: str) -> bool:
+    """Whether they are one file, by whichever names; it need not be there yet."""
     try:
-        return Path(one).samefile(other)
+        return os.path.realpath(one) == os.path.realpath(other) or os.path.samefile(one, other)
     except OSError:
         return False
