@@ -224,7 +224,7 @@ def test_faults_of_all_records_are_counted_and_written_and_the_first_are_kept(re
     assert written[30]["error"] == "custom_id = '31': line 32 has it already"
     assert "custom_id = True: it must be text" in written[31]["error"]
     assert "nope" in written[32]["error"] and "text_prompt" in written[32]["error"]
-    told = str(faults.told("a.jsonl", "of 35 records cannot be sent"))
+    told = str(faults.bad_file("a.jsonl", "of 35 records cannot be sent"))
     assert "33 of 35 records cannot be sent" in told and "… and 13 more: see" in told
 
 

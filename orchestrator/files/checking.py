@@ -57,7 +57,7 @@ class Faults:
         if self._file:
             self._file.close()
 
-    def told(self, file: str, found: str) -> BadFile:
+    def bad_file(self, file: str, found: str) -> BadFile:
         """`found`: what has them, such as `of 1000 records cannot be sent`."""
         lines = [f"  {each.place}: {each.error}" for each in self.first]
         if self.count > len(self.first):

@@ -144,7 +144,7 @@ def _checked(orchestrator: Orchestrator, source: Source, display: Display) -> It
         found = records(source.path, kind)
         check(exchange, asked, found, texts, spool, faults, orchestrator.flow.clock(), display.checking)
         if faults.count:
-            raise faults.told(source.path, f"of {faults.records} records cannot be sent")
+            raise faults.bad_file(source.path, f"of {faults.records} records cannot be sent")
         if not spool.total:
             raise BadFile(f"{source.path}: there is nothing in it: each record is one job")
         yield spool, faults

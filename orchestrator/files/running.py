@@ -41,7 +41,7 @@ def take_up(spool: Spool, outcomes: Outcomes | StandardOutput, faults: Faults) -
         else:
             spool.ended(told["job"], told["state"], told["ended_at"], at)
     if faults.count:
-        raise faults.told(outcomes.path, "outcomes are not of this work")
+        raise faults.bad_file(outcomes.path, "outcomes are not of this work")
     outcomes.cut_torn()
     keep_latest(spool, outcomes)
 
@@ -86,7 +86,7 @@ class Running:
                     why = f"custom_id = {line.custom_id!r} {OTHERWISE}"
                     faults.add(Fault(line.place, line.custom_id, why))
         if faults.count:
-            raise faults.told(self.batch, "jobs of this batch are known as something else")
+            raise faults.bad_file(self.batch, "jobs of this batch are known as something else")
 
     def reopen(self, retry_failed: bool) -> None:
         """Jobs whose failure is written may go on: by themselves, by a person's hand, or now."""
