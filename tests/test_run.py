@@ -25,7 +25,7 @@ from orchestrator import Orchestrator, files
 from orchestrator.cli import main
 from orchestrator.errors import NotFound, StoreUnavailable
 from orchestrator.files import running
-from orchestrator.files.running import Running
+from orchestrator.files.running import Running, how_to_go_on
 from orchestrator.intake import keyed_id
 from orchestrator.local.stack import Stack
 from orchestrator.standing import Standing, standing
@@ -415,6 +415,7 @@ def test_batch_at_its_cap_is_told_with_the_cure_and_goes_on_once_that_is_raised(
     assert done.exit_code == 1 and len(written()) == 3
     assert f"batch {name} has reached its spend cap" in done.stderr
     assert f"`orchestrator cap batch {name} AMOUNT`" in done.stderr
+    assert f"`orchestrator resume batch {name}`; then run the same again" in done.stderr
     assert "8 accepted = 3 succeeded + 0 failed + 0 cancelled, 5 not over" in done.stderr
     assert "has reached its spend cap" in run(source, "--max-spend", 3, "--quiet").stderr
     CliRunner().invoke(main, ["cap", "batch", name, "20"])
@@ -432,6 +433,14 @@ def test_run_that_waits_while_paused_goes_on_when_it_is_resumed(start, write, wr
     _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, stderr
     assert len(written()) == 4
+    assert "run the same again" not in stderr
+
+
+def test_paused_file_is_run_again_but_not_one_that_somebody_cancels():
+    assert "resume batch b`; then run the same again" in how_to_go_on("b", "a person")
+    assert "as many again fail; then run the same again" in how_to_go_on("b", "failures")
+    assert "run the same again" not in how_to_go_on("b", "a person", is_waited_for=True)
+    assert "run the same again" not in how_to_go_on("b", "cancel")  # it would enqueue what is left
 
 
 def test_redis_that_is_away_is_waited_for_and_not_for_ever(monkeypatch):

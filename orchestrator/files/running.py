@@ -162,7 +162,7 @@ class Running:
             self._next_look = now + LOOK_SECONDS
             why = self._patiently(lambda: self.flow.store.lanes.why_paused(self.batch))
             if why and not self.paused:
-                self.say(how_to_go_on(self.batch, why))
+                self.say(how_to_go_on(self.batch, why, self.waits_while_paused))
             self.paused = why
         return bool(self.paused) and not self.waits_while_paused
 
@@ -199,12 +199,13 @@ class Running:
                 time.sleep(LOOK_SECONDS)
 
 
-def how_to_go_on(batch: str, why: str) -> str:
-    """What a person does about a batch that is paused."""
+def how_to_go_on(batch: str, why: str, is_waited_for: bool = False) -> str:
+    """What a person does about a batch that is paused: where no run waits for it, resuming is not all."""
+    cure = pauses.cure(batch, why)
     if why == pauses.SPEND:
-        resume = f"`orchestrator resume batch {batch}`"
-        return (
-            f"batch {batch} has reached its spend cap and is paused: `orchestrator cap batch {batch} AMOUNT` "
-            f"raises it (and --max-spend, where you say one), then {resume}"
+        cure = (
+            f"`orchestrator cap batch {batch} AMOUNT` raises it (and --max-spend, where you say one), then "
+            f"`orchestrator resume batch {batch}`"
         )
-    return f"batch {batch} {pauses.state(why)}: {pauses.cure(batch, why)}"
+    again = "" if is_waited_for or why == pauses.CANCEL else "; then run the same again"
+    return f"batch {batch} {pauses.state(why)}: {cure}{again}"
