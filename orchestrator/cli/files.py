@@ -136,7 +136,7 @@ def _show_summary(summary: Summary, as_json: bool, quiet: bool) -> None:
             f"cost {summary.cost:g} at most, {span(summary.seconds)}",
             err=True,
         )
-    if summary.paused and quiet:
+    if summary.paused and summary.unfinished and (quiet or as_json):
         click.echo(how_to_go_on(summary.batch, summary.paused), err=True)
     if not summary.is_sound:
         click.echo(
