@@ -201,6 +201,16 @@ def test_failed_ones_run_again_and_their_outcomes_are_replaced(run, write, writt
     assert stats()["posts"] - before == 1
 
 
+def test_failed_jobs_of_another_file_of_the_batch_are_left_alone(run, write, name, orchestrator, tmp_path):
+    theirs = write(1, {1: "[failed:2]"}, custom_id="theirs").rename(tmp_path / "theirs.jsonl")
+    assert run(theirs, "--batch", name, "--max-attempts", 1, out="their-out.jsonl").exit_code == 1
+    ours = write(1, {1: "[failed:1]"}, custom_id="ours")
+    assert run(ours, "--max-attempts", 1).exit_code == 1
+    assert run(ours, "--max-attempts", 1, "--retry-failed").exit_code == 0
+    known = orchestrator.job(keyed_id(name, "theirs")).record
+    assert (known.state.value, known.attempts) == ("failed", 1)
+
+
 def test_what_a_person_replayed_since_takes_the_place_of_its_failure(run, write, written, name, orchestrator):
     source = write(2, {2: "[failed:1]"})
     assert run(source, "--max-attempts", 1).exit_code == 1

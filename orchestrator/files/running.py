@@ -90,8 +90,9 @@ class Running:
 
     def reopen(self, retry_failed: bool) -> None:
         """Jobs whose failure is written may go on: by themselves, by a person's hand, or now."""
-        if retry_failed:
-            self.operations.replay(Filter(batch=self.batch))
+        failed = [each for ids in self.spool.failed_ids(AT_ONCE) for each in ids] if retry_failed else []
+        if failed:  # of this file alone: the batch may have jobs of others
+            self.operations.replay(Filter(jobs=frozenset(failed)))
         for ids in self.spool.failed_ids(AT_ONCE):
             for job in self.flow.store.jobs(ids):
                 if not job.state.ended:
