@@ -300,6 +300,7 @@ def test_line_that_was_changed_is_told_before_anything_is_begun(run, write, writ
     before = stats()["posts"]
     done = run(source)
     assert done.exit_code == 2 and "line 2: custom_id = '2' asked for something else" in done.stderr
+    assert "a record that has none is called by its number" in done.stderr
     (tmp_path / "out.jsonl").unlink()  # then Redis knows it still
     done = run(source)
     assert done.exit_code == 2 and "line 2: custom_id = '2' asked for something else" in done.stderr

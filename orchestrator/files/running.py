@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 AT_ONCE = 500  # jobs
 LOOK_SECONDS = 1.0
 REDIS_PATIENCE_SECONDS = 300.0  # for so long Redis may be away
-OTHERWISE = "asked for something else when it was enqueued before: restore it, or give it another custom_id"
+OTHERWISE = (
+    "asked for something else when it was enqueued before: restore it, or give it another custom_id (a "
+    "record that has none is called by its number); in another batch all of them are generated anew"
+)
 Given = TypeVar("Given")
 
 
