@@ -231,8 +231,11 @@ def test_faults_of_all_records_are_counted_and_written_and_the_first_are_kept(re
 def test_batch_is_called_as_the_file_and_standard_input_needs_a_name():
     assert Source("in/autumn.v2.csv.gz", [FRAMES]).name == "autumn.v2"
     assert Source("autumn.csv", [FRAMES], tenant="acme").full_name == "acme/autumn"
-    with pytest.raises(BadFile, match="say --batch"):
-        _ = Source("-", [FRAMES]).name
+    assert Source("prompts (1).csv", [FRAMES], batch="autumn").name == "autumn"
+    for path in ("-", "in/prompts (1).csv"):
+        with pytest.raises(BadFile, match="say --batch NAME") as refused:
+            _ = Source(path, [FRAMES]).name
+    assert str(refused.value).startswith("in/prompts (1).csv: no batch can be called 'prompts (1)'")
 
 
 # --- outcomes ------------------------------------------------------------------------------------------

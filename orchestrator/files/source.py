@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from marshmallow import Schema, fields
+from marshmallow import Schema, ValidationError, fields
 
 from orchestrator.errors import BadFile, Unsupported
 from orchestrator.exchange import Exchange
 from orchestrator.files.formats import FORMATS, STANDARD, Format, format_of
 from orchestrator.intake import known_provider
 from orchestrator.models import batch_name
-from orchestrator.schemas import PortableRequest
+from orchestrator.schemas import NAME, PortableRequest
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,13 @@ class Source:
             return self.batch
         if self.path == STANDARD:
             raise BadFile("standard input has no name: say --batch NAME, by which it can be run again")
-        return Path(self.path.removesuffix(".gz")).stem
+        stem = Path(self.path.removesuffix(".gz")).stem
+        try:
+            NAME(stem)
+        except ValidationError:
+            why = f"no batch can be called {stem!r}, as the file is: say --batch NAME. {NAME.error}"
+            raise BadFile(f"{self.path}: {why}") from None
+        return stem
 
     @property
     def full_name(self) -> str:
