@@ -14,7 +14,7 @@ from orchestrator.errors import BatchGoesOn, Invalid, NotFound, OrchestratorErro
 from orchestrator.events import log, warn
 from orchestrator.intake import targets
 from orchestrator.models import Artifact, Job
-from orchestrator.operations import Filter, Operations
+from orchestrator.operations import Filter, Operations, check_cap, check_weight
 from orchestrator.schemas import JobOptions, check
 
 if TYPE_CHECKING:
@@ -90,14 +90,22 @@ class Batches:
         except StoreUnavailable as error:
             warn("batch.filling_not_ended", name=batch, error=error)
 
-    def agree(self, batch: str, tenant: str, terms: Terms) -> None:
-        """Take the terms of a batch, before it is filled. Raises: Invalid."""
-        told = targets(
+    def check_terms(self, terms: Terms) -> dict[str, str]:
+        """Whom they name to be told. Raises: Invalid where nobody could agree to them."""
+        if terms.weight is not None:
+            check_weight(terms.weight)
+        check_cap(terms.max_spend)
+        _check_limits(terms.max_failures, terms.max_failure_share)
+        return targets(
             self.flow.notify_rules,
             notify_url=terms.notify_url,
             on_each=terms.on_each,
             on_complete=terms.on_complete,
         )
+
+    def agree(self, batch: str, tenant: str, terms: Terms) -> None:
+        """Take the terms of a batch, before it is filled; all of them, or none. Raises: Invalid."""
+        told = self.check_terms(terms)
         if terms.weight is not None:
             self.operations.weigh("tenant" if tenant else "batch", tenant or batch, terms.weight)
         if terms.max_spend is not None:
@@ -113,10 +121,7 @@ class Batches:
         What stopped is paused: nothing more is begun, what is open goes on. Once resumed, as many again may
         fail. None: no such limit. Raises: Invalid.
         """
-        if max_failures is not None and not 1 <= max_failures <= MOST_FAILURES:
-            raise Invalid(f"max_failures is {max_failures!r}; it must be 1 or more")
-        if max_failure_share is not None and not 0 < max_failure_share <= 1:
-            raise Invalid(f"max_failure_share is {max_failure_share!r}; it must be above 0, and 1 at most")
+        _check_limits(max_failures, max_failure_share)
         _check_name(batch, "limit")
         limits = {"max_failures": max_failures, "max_failure_share": max_failure_share}
         self.flow.store.batches.limit(batch, limits, self.flow.clock())
@@ -207,6 +212,14 @@ class Batches:
                 reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
                 raise OrchestratorError(f"{artifact.path} could not be removed: {reason}") from error
         return removed
+
+
+def _check_limits(max_failures: int | None, max_failure_share: float | None) -> None:
+    """Raises: Invalid."""
+    if max_failures is not None and not 1 <= max_failures <= MOST_FAILURES:
+        raise Invalid(f"max_failures is {max_failures!r}; it must be 1 or more")
+    if max_failure_share is not None and not 0 < max_failure_share <= 1:
+        raise Invalid(f"max_failure_share is {max_failure_share!r}; it must be above 0, and 1 at most")
 
 
 def _refuse_purge(found: Standing) -> None:

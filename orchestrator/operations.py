@@ -141,9 +141,7 @@ class Operations:
 
     def weigh(self, kind: str, name: str, weight: float) -> None:
         """Give a `batch` or a `tenant` so many times the share of one of weight 1. Raises: Invalid."""
-        low, high = WEIGHTS
-        if not low <= weight <= high:
-            raise Invalid(f"weight is {weight!r}; it must be from {low:g} to {high:g}")
+        check_weight(weight)
         check(JobOptions, {kind: name}, "weight")
         self.store.lanes.weigh(f"{name}/" if kind == "tenant" else name, weight, self.clock())
 
@@ -153,9 +151,7 @@ class Operations:
         It holds for jobs that are enqueued later as well. A batch that is paused for it stays so until it is
         resumed.
         """
-        highest = ACCOUNT_NUMBERS["max_spend"][2]
-        if most is not None and not 0 < most <= highest:
-            raise Invalid(f"max_spend is {most!r}; it must be above 0, and {highest:g} at most")
+        check_cap(most)
         if not batch:
             raise Invalid("which batch? Jobs without one have no cap of their own")
         tenant, _, name = batch.rpartition("/")
@@ -216,6 +212,20 @@ class Operations:
         ):
             raise NotFound(f"no batch {name!r}: nothing of that name is known")
         return name
+
+
+def check_weight(weight: float) -> None:
+    """Raises: Invalid."""
+    low, high = WEIGHTS
+    if not low <= weight <= high:
+        raise Invalid(f"weight is {weight!r}; it must be from {low:g} to {high:g}")
+
+
+def check_cap(most: float | None) -> None:
+    """Raises: Invalid."""
+    highest = ACCOUNT_NUMBERS["max_spend"][2]
+    if most is not None and not 0 < most <= highest:
+        raise Invalid(f"max_spend is {most!r}; it must be above 0, and {highest:,.0f} at most")
 
 
 def _limit_fault(name: str, value: float | None) -> str:

@@ -22,8 +22,9 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from orchestrator import Orchestrator, files
+from orchestrator.batches import Terms
 from orchestrator.cli import main
-from orchestrator.errors import NotFound, StoreUnavailable
+from orchestrator.errors import Invalid, NotFound, StoreUnavailable
 from orchestrator.files import running
 from orchestrator.files.running import Running, how_to_go_on
 from orchestrator.intake import keyed_id
@@ -261,6 +262,11 @@ MISUSES = [
     (("--json", "--out", "-"), "both write to standard output"),
     (("--out", "out.txt"), "its name must say what it is"),
     (("--errors", "none/errors"), "cannot write it"),
+    (("--weight", "0"), "weight is 0.0; it must be from"),
+    (("--max-spend", "-5"), "max_spend is -5.0; it must be above 0, and 1,000,000,000 at most"),
+    (("--max-failures", "0"), "max_failures is 0"),
+    (("--max-failure-share", "2"), "max_failure_share is 2.0"),
+    (("--notify-url", "ftp://x"), "notify_url = 'ftp://x"),
 ]
 
 
@@ -268,7 +274,15 @@ MISUSES = [
 def test_misuse_ends_in_a_sentence(words, said, run, write, stats):
     before = stats()["posts"]
     done = run(write(2), *words)
-    assert done.exit_code in (1, 2) and said in done.stderr and stats()["posts"] == before
+    assert done.exit_code == 2 and said in done.stderr and stats()["posts"] == before
+
+
+def test_terms_are_refused_before_the_file_is_read_and_none_of_them_is_agreed_on(run, name, orchestrator):
+    done = run("none.jsonl", "--batch", name, "--weight", 3, "--max-spend", 5, "--max-failures", 0)
+    assert done.exit_code == 2 and "max_failures is 0" in done.stderr
+    with pytest.raises(Invalid):
+        orchestrator.batches.agree(name, "", Terms(weight=3, max_spend=5, max_failures=0))
+    assert orchestrator.flow.store.batch(name) == {}
 
 
 def test_requests_are_never_taken_for_outcomes(run, write):

@@ -12,7 +12,7 @@ from rich.console import Console
 from orchestrator.batches import Terms
 from orchestrator.cli.plainly import json_option, pairs, with_orchestrator
 from orchestrator.cli.waiting import waiting
-from orchestrator.errors import BadFile
+from orchestrator.errors import BadFile, Invalid
 from orchestrator.views.printing import counted, print_json, span
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.files import Plan, Summary
     from orchestrator.files.display import Display
 
-FILE_IS_BAD = 2
+BAD_INPUT = 2
 
 
 @click.command()
@@ -59,7 +59,9 @@ def run(
     a custom_id (else its number) and a priority. Everything is checked before anything is begun. Interrupted,
     by whatever, and run again the same, it goes on where it was, and pays for nothing twice.
 
-    Exits with 0 where every job succeeded, with 1 where not, with 2 where the file cannot be taken.
+    Exits with 0 where every job succeeded; with 2 where the file, or what is said of it, cannot be taken;
+    with 130 where it was interrupted; with 1 else: a job did not succeed, the batch is paused, the settings
+    are wrong, or Redis does not answer.
     """
     from orchestrator import files
 
@@ -75,16 +77,16 @@ def run(
             {name: value for name, value in options.items() if value is not None}, errors, format_ or "",
         )  # fmt: skip
         if only_check:
-            return _show_plan(files.check_file(orchestrator, source, display), as_json)
+            return _show_plan(files.check_file(orchestrator, source, display, terms=terms), as_json)
         with waiting(orchestrator, orchestrator.batch(source.full_name).counts):
             summary = files.run(
                 orchestrator, source, str(out), terms=terms, retry_failed=retry_failed,
                 wait_while_paused=wait_paused, display=display,
             )  # fmt: skip
-    except BadFile as error:
+    except (BadFile, Invalid) as error:
         display.close()
         click.echo(f"Error: {error}", err=True)
-        raise SystemExit(FILE_IS_BAD) from None
+        raise SystemExit(BAD_INPUT) from None
     except KeyboardInterrupt:
         display.close()  # what is said next stands below it
         click.echo("\ninterrupted: what was enqueued goes on; run the same again to write the rest", err=True)

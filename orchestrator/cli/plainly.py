@@ -63,12 +63,12 @@ def which_of_them(everything: bool, filters: Mapping[str, Any]) -> None:
 
 
 def pairs(words: Iterable[str]) -> dict[str, str]:
-    """Of `key=value` words. Raises: ClickException."""
+    """Of `key=value` words. Raises: UsageError."""
     found: dict[str, str] = {}
     for word in words:
         name, equals, text = word.partition("=")
         if not equals:
-            raise click.ClickException(f"{word!r} is not of the form key=value")
+            raise click.UsageError(f"{word!r} is not of the form key=value")
         found[name] = text
     return found
 

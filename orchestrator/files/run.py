@@ -70,8 +70,18 @@ class Summary:
         return self.is_sound and self.accepted == self.succeeded
 
 
-def check_file(orchestrator: Orchestrator, source: Source, display: Display | None = None) -> Plan:
-    """Read and check everything, and say what it would take. Raises: BadFile with the faults."""
+def check_file(
+    orchestrator: Orchestrator,
+    source: Source,
+    display: Display | None = None,
+    *,
+    terms: Terms = Terms(),  # noqa: B008  frozen
+) -> Plan:
+    """Read and check everything, and say what it would take.
+
+    Raises: BadFile with the faults; Invalid where nobody could agree to the terms.
+    """
+    orchestrator.batches.check_terms(terms)
     _refuse_to_overwrite(source)
     with _checked(orchestrator, source, display or Quiet()) as (spool, _):
         told = orchestrator.insight.estimate(source.providers, spool.total)
@@ -94,11 +104,12 @@ def run(
     is standard output. `terms`: of the batch. `retry_failed`: what failed before runs again, and its new
     outcome takes the place of the old. It returns early where the batch is paused and
     nothing is in flight, unless it is to wait.
-    Raises: BadFile with the faults, before anything is enqueued; StoreUnavailable once Redis is away for
-    300 s.
+    Raises: BadFile with the faults, or Invalid where nobody could agree to the terms, before anything is
+    enqueued; StoreUnavailable once Redis is away for 300 s.
     """
     shown, began = display or Quiet(), time.monotonic()
     path = fspath(out)
+    orchestrator.batches.check_terms(terms)
     _refuse_to_overwrite(source, path)
     with (
         StandardOutput() if path == STANDARD else Outcomes(path) as outcomes,
