@@ -1,9 +1,25 @@
-"""How lanes share slots, foreseen: pure functions of what waits and how it is shared."""
+"""How lanes share slots, and what caps admit, foreseen: pure functions of what waits and how it is shared."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+DAY_SECONDS = 86_400.0
+CENT = 1e-6  # sums of binary fractions are compared this closely, as by the scripts
+
+
+@dataclass(frozen=True)
+class DailyCaps:
+    """How many generations accounts may begin together."""
+
+    left: int  # now
+    a_day: int  # in any 24 hours
+
+    def seconds(self, jobs: int) -> float:
+        """About how long so many last by them alone."""
+        return max(0, jobs - self.left) / self.a_day * DAY_SECONDS
 
 
 def served_before(lane: str, rank: int, lanes: Sequence[tuple[str, float, int, float]]) -> int:
@@ -43,3 +59,15 @@ def seconds_to_end(
         done = level
         total -= weight
     return elapsed + (mine_left - done) * total / slots
+
+
+def daily_caps(accounts: Sequence[tuple[int, int]]) -> DailyCaps | None:
+    """Of each account its cap, and how many it began in the last 24 hours; None: one of them has no cap."""
+    if not accounts or not all(cap for cap, _ in accounts):
+        return None
+    return DailyCaps(sum(max(0, cap - begun) for cap, begun in accounts), sum(cap for cap, _ in accounts))
+
+
+def paid_for(accounts: Sequence[tuple[float, float]]) -> int:
+    """How many generations more caps on spend admit. `accounts`: of each what is left, and its price."""
+    return sum(max(0, math.floor((left + CENT) / price)) for left, price in accounts)

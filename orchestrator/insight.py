@@ -53,6 +53,7 @@ class Estimate:
     slots: float  # that would serve them now, those of others included
     seconds: float | None  # until the last has ended; None: nothing is measured, or nobody takes work
     cost: float  # of one generation each, at the dearest account
+    notes: tuple[str, ...]  # what is left out, and which caps hold them up
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,12 @@ class Insight:
         rows = [row for pool in pools for row in self._rows(pool)]
         seconds = self._slot_seconds(counts, rows)
         paused = self.store.lanes.paused()
-        able = [
-            row for row in rows if row["opens_at"] is None and f"provider:{row['provider']}" not in paused
-        ]
+        able = _able(rows, paused)
         slots, used = sum(_takes(row, seconds) for row in able), sum(row["used"] for row in able)
         why = self.store.lanes.why_paused(batch) if f"batch:{batch}" in paused else None
-        notes = _notes(rows, able, remaining, paused, why)
+        notes = _notes(rows, paused, why)
+        if (caps := _daily_caps(able)) and caps.left < remaining:
+            notes += (f"the daily caps admit {caps.left} more now: the rest takes longer than this says",)
         if seconds is None or not remaining or why is not None:
             return Forecast(batch, remaining, slots, used, seconds, None, {}, notes)
         lanes = self._lanes(pools)
@@ -134,12 +135,20 @@ class Insight:
     def estimate(self, pools: Sequence[str], jobs: int) -> Estimate:
         """How long so many jobs more would take that any of these providers may serve, and what they cost."""
         rows = [row for pool in pools for row in self._rows(pool)]
-        seconds = self._slot_seconds({}, rows)
-        slots = sum(_takes(row, seconds) for row in rows if row["opens_at"] is None)
+        seconds, paused = self._slot_seconds({}, rows), self.store.lanes.paused()
+        able = _able(rows, paused)
+        slots = sum(_takes(row, seconds) for row in able)
         others = [(lane.waiting * (seconds or 0.0), lane.share) for lane in self._lanes(pools)]
         lasts = forecast.seconds_to_end(jobs * seconds, 1.0, others, slots) if seconds else None
         price = max((float(row.get("price", 0)) for row in rows), default=0.0)
-        return Estimate(slots, None if lasts is None else lasts + (seconds or 0.0) / 2, jobs * price)
+        lasts = None if lasts is None else lasts + (seconds or 0.0) / 2
+        notes = _notes(rows, paused, None)
+        if (caps := _daily_caps(able)) and caps.left < jobs:
+            lasts = None if lasts is None else max(lasts, caps.seconds(jobs))
+            notes += (f"the daily caps admit {caps.left} more now, and {caps.a_day} a day",)
+        if (paid_for := self._paid_for(able)) is not None and paid_for < jobs:
+            notes += (f"max_spend of the accounts pays for {paid_for} more, and must be raised for the rest",)
+        return Estimate(slots, lasts, jobs * price, notes)
 
     def _in_line(self, job: Job, since: float, rank: int) -> Explanation:
         now, paused = self.clock(), self.store.lanes.paused()
@@ -193,6 +202,16 @@ class Insight:
         found = {lane.name: lane for pool in pools for lane in self.store.lanes.waiting_for(pool)}
         return list(found.values())
 
+    def _paid_for(self, rows: Sequence[dict[str, Any]]) -> int | None:
+        """How many generations more the `max_spend` of these accounts admits; None: one of them has none."""
+        limits = [(row, float(row.get("max_spend") or 0), float(row.get("price") or 0)) for row in rows]
+        if not rows or not all(most and price for _, most, price in limits):
+            return None
+        spent = self.store.spend.cost_at
+        return forecast.paid_for(
+            [(most - spent(row["provider"], row["name"]), price) for row, most, price in limits]
+        )
+
     def _slot_seconds(self, batch: dict[str, float], rows: Sequence[dict[str, Any]]) -> float | None:
         """Seconds of a slot that one ended job took, its failed attempts included."""
         ended = batch.get("succeeded", 0) + batch.get("failed", 0)
@@ -226,6 +245,15 @@ def _first_to_wake(rows: Sequence[dict[str, Any]]) -> tuple[str, float | None]:
     if first["closed_by"] == "spend cap":
         return f"{text}: `orchestrator accounts set {first['provider']}/{first['name']} max_spend=…`", None
     return f"{text}: `orchestrator resume account {first['provider']}/{first['name']}`", None
+
+
+def _able(rows: Sequence[dict[str, Any]], paused: set[str]) -> list[dict[str, Any]]:
+    """Those that take work now."""
+    return [row for row in rows if row["opens_at"] is None and f"provider:{row['provider']}" not in paused]
+
+
+def _daily_caps(rows: Sequence[dict[str, Any]]) -> forecast.DailyCaps | None:
+    return forecast.daily_caps([(int(row.get("max_per_day") or 0), row["today"]) for row in rows])
 
 
 def _takes(row: dict[str, Any], seconds: float | None) -> float:
@@ -279,10 +307,7 @@ def _not_in_line(job: Job, attempt: Attempt | None) -> Explanation:
     return Explanation("backoff", text, _since(job, attempt), job.due_at)
 
 
-def _notes(
-    rows: Sequence[dict[str, Any]], able: Sequence[dict[str, Any]], remaining: int, paused: set[str],
-    why_batch_is: str | None,
-) -> tuple[str, ...]:  # fmt: skip
+def _notes(rows: Sequence[dict[str, Any]], paused: set[str], why_batch_is: str | None) -> tuple[str, ...]:
     notes = [f"{row['name']} is left out: {_resting(row, 1)}" for row in rows if row["opens_at"]]
     if why_batch_is is not None:
         notes.append(f"the batch {pauses.state(why_batch_is)}")
@@ -291,9 +316,4 @@ def _notes(
         for each in sorted({row["provider"] for row in rows})
         if f"provider:{each}" in paused
     ]
-    caps = [
-        int(row.get("max_per_day") or 0) - row["today"] for row in able if int(row.get("max_per_day") or 0)
-    ]
-    if caps and len(caps) == len(able) and sum(caps) < remaining:
-        notes.append(f"the daily caps admit {sum(caps)} more now: the rest takes longer than this says")
     return tuple(notes)

@@ -336,6 +336,20 @@ def test_outcomes_that_cannot_be_written_are_told_with_the_reason(tmp_path):
         outcomes.append([told(1)])
 
 
+@pytest.mark.parametrize("name", ["out.parquet", "out.jsonl.gz"])
+def test_made_outcomes_are_read_without_a_trace_and_damaged_ones_are_told(name, tmp_path):
+    path = tmp_path / name
+    with Outcomes(str(path)) as outcomes:
+        outcomes.append([told(1), told(2)])
+        outcomes.finish()
+    assert [each for _, each in Outcomes(str(path))] == [told(1), told(2)]
+    path.write_bytes(path.read_bytes()[:-9])
+    for read in (list, Outcomes.__enter__):
+        with pytest.raises(BadFile, match="it is no outcome of `orchestrator run`"):
+            read(Outcomes(str(path)))
+    assert name in os.listdir(tmp_path)
+
+
 def test_file_without_an_outcome_is_not_left_behind(tmp_path):
     with Outcomes(str(tmp_path / "out.jsonl")):
         pass

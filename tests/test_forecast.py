@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.forecast import seconds_to_end, served_before
+from orchestrator.forecast import daily_caps, paid_for, seconds_to_end, served_before
 
 # Binary fractions, so that sums are exact and only true ties are ties.
 SHARES = st.sampled_from((0.25, 0.5, 1.0, 2.0, 4.0))
@@ -114,3 +114,15 @@ def test_slots_are_never_idle_and_never_more_than_there_are(mine, share, others,
 def test_seconds_to_end_by_hand(mine, share, others, slots, seconds):
     told = seconds_to_end(mine, share, others, slots)
     assert told is None if seconds is None else told == pytest.approx(seconds)
+
+
+def test_daily_caps_admit_what_is_left_of_today_and_then_so_many_a_day():
+    caps = daily_caps([(100, 70), (50, 60)])
+    assert (caps.left, caps.a_day) == (30, 150)
+    assert caps.seconds(30) == 0 and caps.seconds(30 + 300) == 2 * 86_400
+    assert daily_caps([(100, 70), (0, 0)]) is None and daily_caps([]) is None
+
+
+def test_caps_on_spend_pay_for_whole_generations_and_are_not_a_fraction_short():
+    assert paid_for([(0.3, 0.1)]) == 3
+    assert paid_for([(5.0, 2.0), (-1.0, 1.0), (1.0, 1.0)]) == 3

@@ -281,6 +281,32 @@ def test_a_forecast_notes_what_is_left_out(world):
     assert "the batch is paused" in notes
 
 
+def test_an_estimate_reckons_with_daily_caps_and_tells_every_cap(world):
+    world.have(max_per_day=3, price=2.0, max_spend=9.0)
+    world.enqueue("x")
+    attempt = world.submit("x")
+    world.now += 10
+    world.store.settle(attempt, "succeeded", world.now, artifact_urls=("https://x/1.png",))
+    world.end("x", State.SUCCEEDED)
+    told = world.insight.estimate([FRAMES], 8)
+    assert told.cost == 16 and told.seconds == 2 * 86_400
+    assert told.notes == (
+        "the daily caps admit 2 more now, and 3 a day",
+        "max_spend of the accounts pays for 3 more, and must be raised for the rest",
+    )
+    few = world.insight.estimate([FRAMES], 2)
+    assert few.notes == () and few.seconds < 60
+
+
+def test_an_estimate_leaves_out_who_takes_no_work(world):
+    world.have(names="ab")
+    world.operations.pause("account", "b")
+    assert world.insight.estimate([FRAMES], 2).notes == ("b is left out: b rests (paused)",)
+    world.operations.pause("provider", FRAMES)
+    told = world.insight.estimate([FRAMES], 2)
+    assert (told.slots, told.seconds) == (0, None) and f"{FRAMES} is paused" in told.notes
+
+
 def test_slots_that_others_hold_are_none_and_not_less(world):
     world.have(max_jobs=5)
     world.enqueue("x", batch="autumn")

@@ -202,6 +202,22 @@ def test_failed_ones_run_again_and_their_outcomes_are_replaced(run, write, writt
     assert stats()["posts"] - before == 1
 
 
+@pytest.mark.parametrize("out", ["out.jsonl", "out.csv.gz"])
+def test_check_prices_what_has_no_outcome_yet_and_changes_nothing(out, run, write, tmp_path):
+    source = write(3, {2: "[failed:1]"})
+    assert run(source, "--max-attempts", 1, out=out).exit_code == 1
+    more = write(5, {2: "[failed:1]"})
+    before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+    told = json.loads(run(more, "--check", "--json", "--max-spend", 4, out=out).stdout)
+    assert (told["jobs"], told["written"], told["cost"]) == (5, 3, 2)
+    assert told["notes"] == ["its spend cap of 4 admits 1 more: then the batch is paused"]
+    again = run(more, "--check", "--retry-failed", out=out).stdout
+    assert "5 jobs, all of them well; 2 have their outcome already\ncost 3 at most" in again
+    assert "batch has 3 jobs already" not in again
+    assert "batch has 3 jobs already" in run(more, "--check", out="another.jsonl").stdout
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
 def test_failed_jobs_of_another_file_of_the_batch_are_left_alone(run, write, name, orchestrator, tmp_path):
     theirs = write(1, {1: "[failed:2]"}, custom_id="theirs").rename(tmp_path / "theirs.jsonl")
     assert run(theirs, "--batch", name, "--max-attempts", 1, out="their-out.jsonl").exit_code == 1
@@ -273,8 +289,10 @@ MISUSES = [
 @pytest.mark.parametrize(("words", "said"), MISUSES, ids=[said for _, said in MISUSES])
 def test_misuse_ends_in_a_sentence(words, said, run, write, stats):
     before = stats()["posts"]
-    done = run(write(2), *words)
-    assert done.exit_code == 2 and said in done.stderr and stats()["posts"] == before
+    for more in ((), ("--check",)):
+        done = run(write(2), *words, *more)
+        assert done.exit_code == 2 and said in done.stderr
+    assert stats()["posts"] == before
 
 
 def test_terms_are_refused_before_the_file_is_read_and_none_of_them_is_agreed_on(run, name, orchestrator):
@@ -299,7 +317,7 @@ def test_faults_never_take_the_place_of_requests_or_outcomes(run, write, tmp_pat
     source, out, link = write(2), tmp_path / "out.jsonl", tmp_path / "link.jsonl"
     content = source.read_text()
     link.symlink_to(source)
-    misuses = [(source,), (link,), (source, "--check"), (out,)]
+    misuses = [(source,), (link,), (source, "--check"), (out,), (out, "--check")]
     for errors, *more in misuses:
         done = run(source, "--errors", errors, *more)
         lost = "outcomes" if errors == out else "requests"

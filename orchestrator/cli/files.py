@@ -77,7 +77,10 @@ def run(
             {name: value for name, value in options.items() if value is not None}, errors, format_ or "",
         )  # fmt: skip
         if only_check:
-            return _show_plan(files.check_file(orchestrator, source, display, terms=terms), as_json)
+            plan = files.check_file(
+                orchestrator, source, display, out=out or "-", terms=terms, retry_failed=retry_failed
+            )
+            return _show_plan(plan, as_json)
         with waiting(orchestrator, orchestrator.batch(source.full_name).counts):
             summary = files.run(
                 orchestrator, source, str(out), terms=terms, retry_failed=retry_failed,
@@ -118,10 +121,13 @@ def _shared(
 def _show_plan(plan: Plan, as_json: bool) -> None:
     if as_json:
         return print_json(asdict(plan))
-    click.echo(f"{plan.batch}: {counted(plan.jobs, 'job')}, all of them well")
+    written = f"; {plan.written} have their outcome already" if plan.written else ""
+    click.echo(f"{plan.batch}: {counted(plan.jobs, 'job')}, all of them well{written}")
     click.echo(f"cost {plan.cost:g} at most, where each takes one generation")
     lasts = "nobody can say how long" if plan.seconds is None else f"about {span(plan.seconds)}"
     click.echo(f"{lasts}, by {plan.slots:.4g} slots as they are now")
+    for note in plan.notes:
+        click.echo(note)
 
 
 def _show_summary(summary: Summary, as_json: bool, quiet: bool) -> None:

@@ -10,6 +10,7 @@ import fcntl
 import gzip
 import os
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -66,21 +67,23 @@ class Outcomes:
         os.close(self._file)
 
     def __iter__(self) -> Iterator[tuple[int, Outcome]]:
-        """(where it is, outcome) of every whole line, in the order they were written."""
+        """(where it is, outcome) of every whole line, in the order they were written.
+
+        Outside of the context too: what is there, whoever writes it.
+        """
         read = from_csv if self._is_csv else from_json
-        with self._log.open("rb") as file:
-            at = 0
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    return
-                try:
-                    if self._is_csv and number == 1:
-                        _expect(line, csv_header().encode())
-                    else:
-                        yield at, read(line.decode())
-                except (ValueError, TypeError):
-                    self._refuse_line(number)
-                at += len(line)
+        at = 0
+        for number, line in enumerate(self._lines(), 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                if self._is_csv and number == 1:
+                    _expect(line, csv_header().encode())
+                else:
+                    yield at, read(line.decode())
+            except (ValueError, TypeError):
+                self._refuse_line(number)
+            at += len(line)
 
     def cut_torn(self) -> None:
         """Cut off what a writer that was killed left of its last line."""
@@ -196,28 +199,47 @@ class Outcomes:
         """The working file of an output that was made before."""
         made = self._log.with_name(self._log.name + ".made")
         with made.open("wb") as log:
-            if self._gzipped:
-                with gzip.open(self.path, "rb") as packed:
-                    while piece := packed.read(READ_BYTES):
-                        log.write(piece)
-            else:
-                pyarrow, parquet = pyarrow_for(self.path)
-                try:
-                    with parquet.ParquetFile(self.path) as file:
-                        for rows in file.iter_batches(ROWS_AT_ONCE):
-                            log.writelines(json_line(row).encode() for row in rows.to_pylist())
-                except pyarrow.ArrowException as error:
-                    raise BadFile(f"{self.path}: it is no outcome of `orchestrator run`: {error}") from None
+            log.writelines(self._made_lines())
         made.replace(self._log)
+
+    def _lines(self) -> Iterator[bytes]:
+        try:
+            if self._log.exists():
+                with self._log.open("rb") as file:
+                    yield from file
+            elif self._made_at_end and Path(self.path).exists():
+                yield from self._made_lines()
+        except OSError as error:
+            self._refuse(error, "read")
+
+    def _made_lines(self) -> Iterator[bytes]:
+        """Of an output that was made before."""
+        if self._gzipped:
+            try:
+                with gzip.open(self.path, "rb") as packed:
+                    yield from packed
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                self._refuse_made(error)
+            return
+        pyarrow, parquet = pyarrow_for(self.path)
+        try:
+            with parquet.ParquetFile(self.path) as file:
+                for rows in file.iter_batches(ROWS_AT_ONCE):
+                    yield from (json_line(row).encode() for row in rows.to_pylist())
+        except pyarrow.ArrowException as error:
+            self._refuse_made(error)
+
+    def _refuse_made(self, error: Exception) -> NoReturn:
+        raise BadFile(f"{self.path}: it is no outcome of `orchestrator run`: {error}") from None
 
     def _refuse_line(self, number: int) -> NoReturn:
         raise BadFile(
             f"{self._log}: line {number} is no outcome of `orchestrator run`: mend it, or name another --out"
         )
 
-    def _refuse(self, error: OSError) -> NoReturn:
+    def _refuse(self, error: OSError, done: str = "write") -> NoReturn:
         why = error.strerror or str(error)
-        raise BadFile(f"{self.path}: cannot write it: {why}. Mend that, and run the same again") from None
+        raise BadFile(f"{self.path}: cannot {done} it: {why}. Mend that, and run the same again") from None
 
 
 class StandardOutput:

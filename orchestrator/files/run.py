@@ -17,7 +17,7 @@ from orchestrator.files.display import Display
 from orchestrator.files.formats import STANDARD
 from orchestrator.files.outcomes import Outcomes, StandardOutput, Tally
 from orchestrator.files.reading import records
-from orchestrator.files.running import Running, keep_latest, take_up
+from orchestrator.files.running import AT_ONCE, Running, keep_latest, take_up
 from orchestrator.files.source import Source, declared
 from orchestrator.files.spool import Spool
 from orchestrator.models import State
@@ -35,9 +35,11 @@ class Plan:
 
     batch: str
     jobs: int
-    cost: float  # of one generation each, at the dearest account
+    written: int  # of them have their outcome already, and are not run
+    cost: float  # of one generation of each of the others, at the dearest account
     slots: float  # that would serve them now
     seconds: float | None  # about; None: nothing was measured yet, or nobody takes work
+    notes: tuple[str, ...]  # a sentence each: what holds it up, or makes it cheaper
 
 
 @dataclass(frozen=True)
@@ -75,17 +77,27 @@ def check_file(
     source: Source,
     display: Display | None = None,
     *,
+    out: str | PathLike[str] = STANDARD,
     terms: Terms = Terms(),  # noqa: B008  frozen
+    retry_failed: bool = False,
 ) -> Plan:
-    """Read and check everything, and say what it would take.
+    """Read and check everything, and say what `run` would take with the same arguments. It begins nothing,
+    and writes nothing but the faults. Safe to call twice.
 
     Raises: BadFile with the faults; Invalid where nobody could agree to the terms.
     """
+    path = fspath(out)
     orchestrator.batches.check_terms(terms)
-    _refuse_to_overwrite(source)
-    with _checked(orchestrator, source, display or Quiet()) as (spool, _):
-        told = orchestrator.insight.estimate(source.providers, spool.total)
-        return Plan(source.full_name, spool.total, told.cost, told.slots, told.seconds)
+    _refuse_to_overwrite(source, path)
+    outcomes = _outcomes(path)
+    with _checked(orchestrator, source, display or Quiet()) as (spool, faults):
+        take_up(spool, outcomes, faults)
+        ended, total = spool.total - spool.open, spool.total
+        again = sum(map(len, spool.failed_ids(AT_ONCE))) if retry_failed else 0
+    batch, written = source.full_name, ended - again
+    told = orchestrator.insight.estimate(source.providers, total - written)
+    notes = told.notes + _notes(orchestrator, batch, terms, ended, told.cost)
+    return Plan(batch, total, written, told.cost, told.slots, told.seconds, notes)
 
 
 def run(
@@ -112,10 +124,12 @@ def run(
     orchestrator.batches.check_terms(terms)
     _refuse_to_overwrite(source, path)
     with (
-        StandardOutput() if path == STANDARD else Outcomes(path) as outcomes,
+        _outcomes(path) as outcomes,
         _checked(orchestrator, source, shown) as (spool, faults),
     ):
         take_up(spool, outcomes, faults)
+        outcomes.cut_torn()
+        keep_latest(spool, outcomes)
         one = Running(
             orchestrator.flow, orchestrator.operations, spool, outcomes, source.full_name, wait_while_paused,
             shown.look, shown.say,
@@ -159,6 +173,26 @@ def _checked(orchestrator: Orchestrator, source: Source, display: Display) -> It
         if not spool.total:
             raise BadFile(f"{source.path}: there is nothing in it: each record is one job")
         yield spool, faults
+
+
+def _outcomes(path: str) -> Outcomes | StandardOutput:
+    return StandardOutput() if path == STANDARD else Outcomes(path)
+
+
+def _notes(orchestrator: Orchestrator, batch: str, terms: Terms, ended: int, cost: float) -> tuple[str, ...]:
+    """Of the batch itself. `ended`: jobs whose end is written; `cost`: of what is left."""
+    from orchestrator.views.printing import amount, counted  # brings rich: not for who uploads
+
+    store, notes = orchestrator.flow.store, []
+    known = store.batch(batch)
+    if (enqueued := int(known.get("total", 0))) > ended:
+        had = counted(enqueued, "job")
+        notes.append(f"the batch has {had} already: those of this file are counted here, but not made again")
+    most = terms.max_spend or known.get("max_spend", 0.0)
+    left = max(0.0, most - store.spend.cost(batch))
+    if most and left < cost:
+        notes.append(f"its spend cap of {amount(most)} admits {amount(left)} more: then the batch is paused")
+    return tuple(notes)
 
 
 def _summary(one: Running, tally: Tally, seconds: float) -> Summary:

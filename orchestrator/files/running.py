@@ -45,8 +45,6 @@ def take_up(spool: Spool, outcomes: Outcomes | StandardOutput, faults: Faults) -
             spool.ended(told["job"], told["state"], told["ended_at"], at)
     if faults.count:
         raise faults.bad_file(outcomes.path, "outcomes are not of this work")
-    outcomes.cut_torn()
-    keep_latest(spool, outcomes)
 
 
 def keep_latest(spool: Spool, outcomes: Outcomes | StandardOutput) -> None:

@@ -63,6 +63,11 @@ def at(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def amount(money: float) -> str:
+    """As `1,234.5`; to a millionth, so that no price is nothing."""
+    return f"{money:,.6f}".rstrip("0").rstrip(".")
+
+
 def counted(count: int, noun: str) -> str:
     """`1 job`, `2 jobs`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
