@@ -18,7 +18,7 @@ from orchestrator.local.valkey import EmbeddedServer
 from orchestrator.operations import LIMITS
 from orchestrator.retry import UNTIL_RESUMED
 from orchestrator.views.accounts import print_accounts
-from orchestrator.views.printing import span
+from orchestrator.views.printing import amount, span
 from tests.conftest import ACCOUNTS, MAX_JOBS, accounts_file
 from tests.stack_kit import TOKEN, eventually
 
@@ -210,6 +210,17 @@ def test_what_lowers_an_account_is_shown_and_nothing_else(known, shown, hidden, 
 )  # fmt: skip
 def test_a_span_is_told_in_its_two_largest_units(seconds, words):
     assert span(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("money", "words"),
+    [
+        *((0, "0"), (3.0, "3"), (1_234.5, "1,234.5"), (1_000_000, "1,000,000")),
+        *((0.004, "0.004"), (0.1 + 0.2, "0.3"), (0.3 - 0.1 - 0.2, "0")),
+    ],
+)  # fmt: skip
+def test_an_amount_is_told_plainly_and_never_as_nothing(money, words):
+    assert amount(money) == words
 
 
 # --- pause, resume, drain, weigh ----------------------------------------------------------------------

@@ -540,10 +540,18 @@ def some(**more: Any) -> Standing:
 
 def test_line_tells_all_there_is(orchestrator):
     assert line(some(), 9.4) == (
-        "autumn: 1230 of 10000 ended (12%), 1200 succeeded, 30 failed, 10 submitted, 8760 queued, "
-        "9.4 jobs/s, slots 10/10, ends in about 15 min, cost 1234.5 of 5000, studio-2 is left out: it rests"
+        "autumn: 1230 of 10000 ended (12.3%), 1200 succeeded, 30 failed, 10 submitted, 8760 queued, "
+        "9.4 jobs/s, slots 10/10, ends in about 15 min, cost 1,234.5 of 5,000, studio-2 is left out: it rests"
     )
     assert "no telling when it ends" in line(some(ends_at=None), None)
+
+
+@pytest.mark.parametrize(
+    ("ended", "total", "share"),
+    [(99_996, 100_000, "99.9%"), (100_000, 100_000, "100%"), (399, 400, "99%"), (0, 3, "0%"), (1, 3, "33%")],
+)
+def test_share_is_never_told_too_high(ended, total, share):
+    assert f"{ended} of {total} ended ({share})" in line(some(total=total, counts={"succeeded": ended}), None)
 
 
 @pytest.mark.parametrize("width", [80, 160])
@@ -551,7 +559,7 @@ def test_picture_fits_its_terminal(width):
     console = Console(file=StringIO(), width=width, force_terminal=True, color_system=None)
     console.print(picture(some(), 9.4))
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "1,230/10,000  12%" in text and "9.4 jobs/s" in text and "it rests" in text
+    assert "1,230/10,000  12.3%" in text and "9.4 jobs/s" in text and "it rests" in text
     assert len(text.splitlines()) == 4 and max(map(len, text.splitlines())) <= width
 
 

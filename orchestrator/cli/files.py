@@ -13,7 +13,7 @@ from orchestrator.batches import Terms
 from orchestrator.cli.plainly import json_option, pairs, with_orchestrator
 from orchestrator.cli.waiting import waiting
 from orchestrator.errors import BadFile, Invalid
-from orchestrator.views.printing import counted, print_json, span
+from orchestrator.views.printing import amount, counted, print_json, span
 
 if TYPE_CHECKING:
     from orchestrator.client import Orchestrator
@@ -123,7 +123,7 @@ def _show_plan(plan: Plan, as_json: bool) -> None:
         return print_json(asdict(plan))
     written = f"; {plan.written} have their outcome already" if plan.written else ""
     click.echo(f"{plan.batch}: {counted(plan.jobs, 'job')}, all of them well{written}")
-    click.echo(f"cost {plan.cost:g} at most, where each takes one generation")
+    click.echo(f"cost {amount(plan.cost)} at most, where each takes one generation")
     lasts = "nobody can say how long" if plan.seconds is None else f"about {span(plan.seconds)}"
     click.echo(f"{lasts}, by {plan.slots:.4g} slots as they are now")
     for note in plan.notes:
@@ -141,7 +141,7 @@ def _show_summary(summary: Summary, as_json: bool, quiet: bool) -> None:
         where = "" if summary.out == "-" else f" in {summary.out}"
         click.echo(
             f"{summary.batch}: {summary.accepted} accepted = {' + '.join(told)}{left}{where}; "
-            f"cost {summary.cost:g} at most, {span(summary.seconds)}",
+            f"cost {amount(summary.cost)} at most, {span(summary.seconds)}",
             err=True,
         )
     if summary.paused and summary.unfinished and (quiet or as_json):

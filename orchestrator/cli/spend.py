@@ -8,7 +8,7 @@ import click
 
 from orchestrator import bill
 from orchestrator.cli.plainly import json_option, with_orchestrator
-from orchestrator.views.printing import tell
+from orchestrator.views.printing import amount, tell
 from orchestrator.views.spend import show_batch_bill, show_bill
 
 if TYPE_CHECKING:
@@ -47,17 +47,17 @@ def cap() -> None:
 
 @cap.command("batch")
 @click.argument("name")
-@click.argument("amount", metavar="AMOUNT|none", callback=_amount)
+@click.argument("most", metavar="AMOUNT|none", callback=_amount)
 @json_option
 @with_orchestrator
-def cap_batch(orchestrator: Orchestrator, name: str, amount: float | None, as_json: bool) -> None:
+def cap_batch(orchestrator: Orchestrator, name: str, most: float | None, as_json: bool) -> None:
     """Pause a batch before the generation that would make it cost more."""
     operations = orchestrator.operations
-    operations.cap(name, amount)
-    told = [f"batch {name} may cost " + ("what it takes" if amount is None else f"{amount:g} in all")]
+    operations.cap(name, most)
+    told = [f"batch {name} may cost " + ("what it takes" if most is None else f"{amount(most)} in all")]
     jobs, is_paused = orchestrator.batch(name).counts()["total"], bool(operations.spent(name))
     if not jobs:
         told.append(f"no job of a batch {name!r} is known yet")
     if is_paused:
         told.append(f"it is paused: `orchestrator resume batch {name}` lets it go on")
-    tell(as_json, {"batch": name, "max_spend": amount, "jobs": jobs, "paused": is_paused}, *told)
+    tell(as_json, {"batch": name, "max_spend": most, "jobs": jobs, "paused": is_paused}, *told)

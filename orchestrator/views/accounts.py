@@ -10,7 +10,7 @@ from rich.table import Table
 
 from orchestrator.retry import UNTIL_RESUMED
 from orchestrator.schemas import moment
-from orchestrator.views.printing import ago, at, console, print_json
+from orchestrator.views.printing import ago, amount, at, console, print_json
 
 if TYPE_CHECKING:
     from orchestrator.client import Orchestrator
@@ -105,7 +105,7 @@ def rest_of(row: Row, now: float) -> str:
     name = f"{row['provider']}/{row['name']}"
     if not _rests(row, now):
         raised = f"`orchestrator accounts set {name} max_spend=AMOUNT`"
-        return f"{SPEND_CAP}, until {raised} raises its {row['max_spend']:g}" if _spent(row) else ""
+        return f"{SPEND_CAP}, until {raised} raises its {amount(row['max_spend'])}" if _spent(row) else ""
     forever = row["rest_until"] >= UNTIL_RESUMED
     until = f"`orchestrator resume account {name}`" if forever else at(row["rest_until"])
     since = f"since {ago(row['rest_since'], now)}, " if "rest_since" in row else ""

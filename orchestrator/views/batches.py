@@ -9,7 +9,7 @@ from orchestrator import pauses
 from orchestrator.models import State
 from orchestrator.schemas import moment
 from orchestrator.store.batches import Standing
-from orchestrator.views.printing import ago, console, counted, print_json
+from orchestrator.views.printing import ago, amount, console, counted, print_json
 
 
 def show_batches(found: Iterable[Standing], more: bool, now: float, as_json: bool) -> None:
@@ -41,7 +41,7 @@ def batch_view(each: Standing) -> dict[str, Any]:
 def _line(each: Standing, now: float) -> str:
     states = [f"{each.counts[state.value]} {state.value}" for state in State if each.counts[state.value]]
     jobs = f"{counted(each.counts['total'], 'job')} ({', '.join(states)})"
-    cost = f"cost {each.cost:g}" + (f" of {each.max_spend:g}" if each.max_spend else "")
+    cost = f"cost {amount(each.cost)}" + (f" of {amount(each.max_spend)}" if each.max_spend else "")
     how = [f"since {ago(each.created_at, now)}"]
     if each.over_at is not None and each.is_over:
         how = [f"over since {ago(each.over_at, now)}"]

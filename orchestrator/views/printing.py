@@ -65,7 +65,7 @@ def at(moment: float) -> str:
 
 def amount(money: float) -> str:
     """As `1,234.5`; to a millionth, so that no price is nothing."""
-    return f"{money:,.6f}".rstrip("0").rstrip(".")
+    return f"{round(money, 6) or 0:,.6f}".rstrip("0").rstrip(".")
 
 
 def counted(count: int, noun: str) -> str:

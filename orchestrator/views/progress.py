@@ -15,7 +15,7 @@ from rich.text import Text
 from orchestrator.errors import OrchestratorError
 from orchestrator.models import State
 from orchestrator.standing import Standing, standing
-from orchestrator.views.printing import counted, span
+from orchestrator.views.printing import amount, counted, span
 
 if TYPE_CHECKING:
     from orchestrator.insight import Insight
@@ -24,6 +24,7 @@ LOOK_SECONDS = 1.0
 LINE_SECONDS = 10.0  # between lines where there is no terminal
 RATE_SECONDS = 30.0  # over which the rate is measured
 REFRESHES_PER_SECOND = 4
+IN_TENTHS = 1_000  # jobs, from which on a tenth of a percent is some of them
 COLOURS = {
     State.SUCCEEDED: "green", State.FAILED: "red", State.CANCELLED: "magenta",
     State.SUBMITTED: "cyan", State.COLLECTING: "cyan", State.QUEUED: "",
@@ -136,8 +137,8 @@ def line(now: Standing, rate: float | None) -> str:
 
 
 def _figures(now: Standing, rate: float | None) -> list[str]:
-    cap = f" of {now.max_spend:g}" if now.max_spend else ""
-    cost = f"cost {now.cost:g}{cap}"
+    cap = f" of {amount(now.max_spend)}" if now.max_spend else ""
+    cost = f"cost {amount(now.cost)}{cap}"
     if now.is_over:
         return [cost]
     left = (
@@ -150,4 +151,8 @@ def _figures(now: Standing, rate: float | None) -> list[str]:
 
 
 def _percent(now: Standing) -> str:
-    return f"{now.ended / now.total:.0%}" if now.total and not now.is_over else "100%"
+    """Rounded down: 100 is all of them."""
+    if now.ended >= now.total:
+        return "100%"
+    tenths = 1_000 * now.ended // now.total
+    return f"{tenths / 10:.1f}%" if now.total >= IN_TENTHS else f"{tenths // 10}%"

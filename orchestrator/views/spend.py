@@ -9,7 +9,7 @@ from rich.table import Table
 
 from orchestrator.bill import Bill
 from orchestrator.models import Spend
-from orchestrator.views.printing import console, counted, print_json
+from orchestrator.views.printing import amount, console, counted, print_json
 
 COLUMNS = ("committed", "confirmed", "refunded", "at risk", "cost at most")
 EPOCH = date(1970, 1, 1)
@@ -41,7 +41,7 @@ def show_bill(bill: Bill, first_day: int, as_json: bool) -> None:
         for day, spend in line.by_day.items():
             if day >= first_day:
                 table.add_row(name, _day(day), *_cells(spend, spend.most * line.price))
-        most = f" of {line.max_spend:g}" if line.max_spend else ""
+        most = f" of {amount(line.max_spend)}" if line.max_spend else ""
         table.add_row(name, "in all", *_cells(line.spend, line.cost, most), end_section=True)
     console.print(table)
     _print_totals(bill)
@@ -71,8 +71,8 @@ def _totals(bill: Bill) -> dict[str, Any]:
 
 
 def _print_totals(bill: Bill) -> None:
-    cap = f", of {bill.max_spend:g} that it may cost" if bill.max_spend else ""
-    console.print(f"{counted(bill.spend.most, 'generation')} at most, cost {bill.cost:g} at most{cap}")
+    cap = f", of {amount(bill.max_spend)} that it may cost" if bill.max_spend else ""
+    console.print(f"{counted(bill.spend.most, 'generation')} at most, cost {amount(bill.cost)} at most{cap}")
     if bill.paid_per_delivered is not None:
         jobs = counted(bill.delivered or 0, "job")
         console.print(f"{jobs} delivered: {bill.paid_per_delivered:.3g} generations paid for each, at most")
@@ -91,7 +91,7 @@ def _view(spend: Spend, cost: float) -> dict[str, Any]:
 
 def _cells(spend: Spend, cost: float, most: str = "") -> tuple[str, ...]:
     counts = (spend.committed, spend.confirmed, spend.refunded, spend.at_risk)
-    return (*map(str, counts), f"{cost:g}{most}")
+    return (*map(str, counts), f"{amount(cost)}{most}")
 
 
 def _day(day: int) -> str:
