@@ -10,8 +10,8 @@ from orchestrator.errors import Held, Moderated, NoOutcome, ProviderError, descr
 from orchestrator.models import Failed, Lost, Outcome, Succeeded, Tries
 
 REFUSED_BEFORE = (
-    "this was refused by moderation before, and was not sent again: "
-    "change the prompt, or say even_if_moderated"
+    "this was refused by moderation before, and was not sent again: change the prompt, under another "
+    "custom_id, or `orchestrator dead replay JOB --even-if-moderated` sends it as it is"
 )
 HELD = (
     "the submit was not answered, and nothing told until the deadline whether the provider took it: "

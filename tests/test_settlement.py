@@ -73,4 +73,4 @@ def test_what_is_held_is_for_a_person_to_decide():
 def test_what_was_refused_before_is_not_sent_again():
     _, said = told(refused_before())
     assert (said["again_at"], said["error"]["kind"]) == (None, "Moderated")
-    assert "even_if_moderated" in said["error"]["message"]
+    assert "`orchestrator dead replay JOB --even-if-moderated`" in said["error"]["message"]
