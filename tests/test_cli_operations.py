@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -446,6 +447,17 @@ def test_what_moderation_refused_is_sent_again_on_demand(run, told, batch_name, 
     assert batch.wait(timeout=PATIENCE)["failed"] == 1
     run("enqueue", FRAMES, prompt, "--batch", batch_name, "--even-if-moderated")
     assert batch.wait(timeout=PATIENCE)["succeeded"] == 1
+
+
+@pytest.mark.parametrize(("marker", "seconds", "state"), [("[moderated-422]", 60, "failed"), ("", 0, "")])
+def test_who_waits_in_vain_is_told_which_job_it_was(marker, seconds, state, invoke, orchestrator):
+    words = ("enqueue", FRAMES, f"text_prompt={uuid.uuid4().hex} {marker}", "--wait", str(seconds))
+    done = invoke(*words)
+    assert done.exit_code == 1 and not done.stdout
+    job_id = re.match(rf"Error: job (\S+) (was )?{state}", done.stderr)[1]
+    assert orchestrator.job(job_id).record.id == job_id
+    done = invoke(*words, "--json")
+    assert done.exit_code == 1 and json.loads(done.stdout)["state"].startswith(state)
 
 
 def test_a_portable_request_is_translated(run, told):

@@ -271,6 +271,7 @@ def test_check_says_what_it_would_take_and_begins_nothing(run, write, stats, tmp
 # words beside a good file and --out, and what is said
 MISUSES = [
     (("--provider", "nobody"), "no provider 'nobody'"),
+    (("--provider", "runway,nobody"), "no provider 'nobody'; known are"),
     (("--batch", "a/b"), "batch = 'a/b'"),
     (("--set", "seed"), "not of the form key=value"),
     (("--set", "nope=1"), "nope"),

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from orchestrator.batches import Terms
-from orchestrator.cli.plainly import json_option, pairs, with_orchestrator
+from orchestrator.cli.plainly import json_option, names, pairs, with_orchestrator
 from orchestrator.cli.waiting import waiting
 from orchestrator.errors import BadFile, Invalid
 from orchestrator.views.printing import amount, counted, print_json, span
@@ -25,7 +25,10 @@ BAD_INPUT = 2
 
 @click.command()
 @click.argument("file", metavar="FILE|-")
-@click.option("--provider", "providers", multiple=True, required=True, help="Of several, any will do.")
+@click.option(
+    "--provider", "providers", multiple=True, required=True, metavar="PROVIDER[,PROVIDER...]",
+    callback=lambda context, parameter, words: names(words), help="Of several, any will do.",
+)  # fmt: skip
 @click.option("--out", metavar="FILE|-", help="Where the outcomes go: .jsonl, .csv or .parquet.")
 @click.option("--batch", default="", help="Name of the batch.  [default: the file's, without its suffix]")
 @click.option("--tenant", default="", help="Whose batches share one part of the slots.")
@@ -47,7 +50,7 @@ BAD_INPUT = 2
 @json_option
 @with_orchestrator
 def run(
-    orchestrator: Orchestrator, file: str, providers: tuple[str, ...], out: str | None, batch: str,
+    orchestrator: Orchestrator, file: str, providers: list[str], out: str | None, batch: str,
     tenant: str, weight: float | None, max_spend: float | None, max_failures: int | None,
     max_failure_share: float | None, notify_url: str, shared: tuple[str, ...], format_: str | None,
     retry_failed: bool, wait_paused: bool, only_check: bool, errors: Path | None, quiet: bool, as_json: bool,
@@ -73,7 +76,7 @@ def run(
     terms = Terms(weight, max_spend, max_failures, max_failure_share, notify_url)
     try:
         source = files.Source(
-            file, list(providers), batch, tenant, _shared(orchestrator, providers, shared),
+            file, providers, batch, tenant, _shared(orchestrator, providers, shared),
             {name: value for name, value in options.items() if value is not None}, errors, format_ or "",
         )  # fmt: skip
         if only_check:
@@ -109,13 +112,11 @@ def _display(orchestrator: Orchestrator, quiet: bool) -> Display:
     return Quiet() if quiet else Progress(orchestrator.insight, console)
 
 
-def _shared(
-    orchestrator: Orchestrator, providers: tuple[str, ...], shared: tuple[str, ...]
-) -> dict[str, Any]:
+def _shared(orchestrator: Orchestrator, providers: list[str], shared: tuple[str, ...]) -> dict[str, Any]:
     from orchestrator.files.source import declared
     from orchestrator.schemas import typed
 
-    return typed(pairs(shared), declared(orchestrator.flow.exchange, list(providers)))
+    return typed(pairs(shared), declared(orchestrator.flow.exchange, providers))
 
 
 def _show_plan(plan: Plan, as_json: bool) -> None:

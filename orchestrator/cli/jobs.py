@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.plainly import json_option, pairs, with_orchestrator
+from orchestrator.cli.plainly import json_option, names, pairs, with_orchestrator
 from orchestrator.cli.waiting import waiting
+from orchestrator.errors import JobCancelled, JobFailed
 from orchestrator.schemas import PortableRequest, shown, typed
 from orchestrator.views import jobs
 from orchestrator.views.printing import print_json
 
 if TYPE_CHECKING:
     from orchestrator.client import Orchestrator
+    from orchestrator.handles import Job
 
 
 @click.command()
@@ -37,19 +39,32 @@ def enqueue(
     """Ask for one generation: orchestrator enqueue useapi_frames text_prompt="a lighthouse in fog".
 
     Of several providers, joined by commas, any will do; KEY is then prompt, aspect_ratio, seed or style.
+    Prints the job's id; with --wait, where its pictures are. Exits with 1 where it did not succeed by then.
     """
-    wanted = [name for name in provider.split(",") if name] if "," in provider else provider
+    wanted = names([provider]) if "," in provider else provider
     known = orchestrator.flow.exchange.providers.get(provider)
     schema = PortableRequest if isinstance(wanted, list) else known.schema if known else None
     job = orchestrator.enqueue(wanted, typed(pairs(parameters), schema().fields if schema else {}), **options)
     if wait_seconds is None:
         return click.echo(json.dumps({"id": job.id}) if as_json else job.id)
     with waiting(orchestrator, lambda: job.state):
-        result = job.result(timeout=wait_seconds)
+        paths, trouble = _waited_for(job, wait_seconds)
     if as_json:
-        return print_json(shown(job.record))
-    for artifact in result.artifacts:
-        click.echo(artifact.path or artifact.url)
+        print_json(shown(job.record))
+    for path in () if as_json else paths:
+        click.echo(path)
+    if trouble:
+        raise click.ClickException(trouble)
+
+
+def _waited_for(job: Job, seconds: float) -> tuple[list[str], str]:
+    """Where its pictures are; or why there are none, with its id."""
+    try:
+        return [artifact.path or artifact.url for artifact in job.result(timeout=seconds).artifacts], ""
+    except TimeoutError as error:
+        return [], str(error)
+    except (JobFailed, JobCancelled) as error:
+        return [], f"job {job.id} {job.state}: {error}"
 
 
 @click.command()

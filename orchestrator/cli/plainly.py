@@ -62,6 +62,11 @@ def which_of_them(everything: bool, filters: Mapping[str, Any]) -> None:
         raise click.UsageError("which of them? Name some, give a filter, or say --all")
 
 
+def names(words: Iterable[str]) -> list[str]:
+    """Of words of which each may be several, joined by commas."""
+    return [name for word in words for name in word.split(",") if name]
+
+
 def pairs(words: Iterable[str]) -> dict[str, str]:
     """Of `key=value` words. Raises: UsageError."""
     found: dict[str, str] = {}
