@@ -44,7 +44,8 @@ def list_(orchestrator: Orchestrator, only_open: bool, limit: int, as_json: bool
 def cancel(orchestrator: Orchestrator, kind: str, name: str, as_json: bool) -> None:
     """Cancel a job, or every job of a batch that is not over; at the provider too, where it can.
 
-    Pictures that are being collected are paid for, and still kept. Interrupted, run it again.
+    Pictures that are being collected are paid for, and still kept. Interrupted, run it again. It cannot be
+    undone: what is wanted after all is enqueued under other custom_ids, or in another batch.
     """
     if kind == "batch":
         with _progress("cancelled") as progress:
