@@ -2,97 +2,95 @@
 
 from __future__ import annotations
 
+import io
 import os
-import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click import ClickException
 
 from orchestrator import Orchestrator
-from orchestrator.cli import waiting
-from tests.stack_kit import PATIENCE, REPOSITORY, eventually
+from orchestrator.cli import main, waiting
+from tests.stack_kit import PATIENCE, eventually
 
 FRAMES = "useapi_frames"
-SOON = 0.2
-COMMAND = (
-    *(sys.executable, "-c"),
-    "from orchestrator.cli import main, waiting; "
-    f"waiting.STILL_SECONDS = waiting.ANSWER_SECONDS = {SOON}; main()",
-)
+NOBODY = "no worker answers, so nothing is begun"
+
+
+class Ears(io.StringIO):
+    """A standard error that knows when it was told that nobody works."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = threading.Event()
+
+    def write(self, text: str) -> int:
+        if NOBODY in text:
+            self.told.set()
+        return super().write(text)
 
 
 @pytest.fixture
-def environ(tmp_path: Path) -> dict[str, str]:
-    """Of commands in a folder where nothing runs."""
-    others = {name: text for name, text in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
-    own = {"ORCHESTRATOR_FOLDER": str(tmp_path / "run"), "ORCHESTRATOR_ARTIFACTS": "none"}
-    return {**others, **own, "PYTHONPATH": str(REPOSITORY)}
-
-
-@pytest.fixture
-def start(environ: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    begun: list[subprocess.Popen[str]] = []
-
-    def command(*words: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [*COMMAND, *words],
-            env=environ, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        begun.append(process)
-        return process
-
-    yield command
-    for process in begun:
-        process.kill()
-        process.communicate()
-
-
-@pytest.fixture
-def alone(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Orchestrator]:
-    """The client of a server that it has started itself, and of no worker."""
-    for name in os.environ.keys() - environ.keys():
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where nothing runs; this process's environment is that of a command there."""
+    for name in [name for name in os.environ if name.startswith("ORCHESTRATOR_")]:
         monkeypatch.delenv(name)
-    for name, text in environ.items():
-        monkeypatch.setenv(name, text)
+    monkeypatch.setenv("ORCHESTRATOR_FOLDER", str(tmp_path / "run"))
+    monkeypatch.setenv("ORCHESTRATOR_ARTIFACTS", "none")
+    monkeypatch.setattr(waiting, "STILL_SECONDS", 0.05)
+    return tmp_path
+
+
+@pytest.fixture
+def alone(folder: Path) -> Iterator[Orchestrator]:
+    """The client of a server that it has started itself, and of no worker."""
     with Orchestrator.from_env() as made:
         yield made
 
 
-def told(process: subprocess.Popen[str]) -> str:
-    """What it says of workers; then it is ended."""
-    assert process.stderr
-    impatient = threading.Timer(PATIENCE, process.kill)
-    impatient.start()
-    try:
-        said = next((line for line in process.stderr if "no worker answers" in line), "")
-    finally:
-        impatient.cancel()
-    process.send_signal(signal.SIGINT)
-    assert process.wait(PATIENCE) == 130
-    return said
+@pytest.fixture
+def said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What a command says that waits for batch `b`; the batch is cancelled once it says that nobody works."""
+
+    def command(*words: str) -> str:
+        ears = Ears()
+        monkeypatch.setattr(sys, "stderr", ears)
+        monkeypatch.setattr(waiting, "ANSWER_SECONDS", 0.1)
+
+        def end() -> None:
+            ears.told.wait(PATIENCE)
+            with Orchestrator.from_env() as client:
+                client.batch("b").cancel()
+
+        ending = threading.Thread(target=end)
+        ending.start()
+        with pytest.raises((SystemExit, ClickException)):
+            main(words, standalone_mode=False)
+        ending.join()
+        return ears.getvalue()
+
+    return command
 
 
-def test_who_has_the_server_himself_is_told_to_start_the_rest_first(start, tmp_path):
-    (tmp_path / "prompts.csv").write_text("text_prompt\na fox in snow\n")
-    said = told(start("run", "prompts.csv", "--provider", FRAMES, "--out", "out.jsonl", "--json"))
-    assert "start `orchestrator up` in another terminal first; what was enqueued is kept" in said
+def test_who_has_the_server_himself_is_told_to_start_the_rest_first(said, folder):
+    (folder / "b.csv").write_text("text_prompt\na fox in snow\n")
+    told = said("run", str(folder / "b.csv"), "--provider", FRAMES, "--out", str(folder / "out.jsonl"))
+    assert "start `orchestrator up` in another terminal first; what was enqueued is kept" in told
 
 
 @pytest.mark.parametrize(
-    "words",
-    [("enqueue", FRAMES, "text_prompt=an owl", "--wait", "600"), ("watch", "b"), ("watch", "b", "--json")],
+    "words", [("enqueue", FRAMES, "text_prompt=owl", "--batch", "b", "--wait", "600"), ("watch", "b")]
 )
-def test_who_waits_where_nobody_works_is_told_so(start, alone, words):
+def test_who_waits_where_nobody_works_is_told_so_once(said, alone, words):
     alone.enqueue_many(FRAMES, [{"text_prompt": "a fox"}], batch="b")
-    assert "`orchestrator up` starts all on one machine" in told(start(*words))
+    told = said(*words)
+    assert f"{NOBODY}: start one; `orchestrator up` starts all" in told and told.count(NOBODY) == 1
 
 
-def test_while_anything_changes_nobody_is_asked(alone, monkeypatch, capsys):
-    monkeypatch.setattr(waiting, "STILL_SECONDS", 0.01)
+def test_while_anything_changes_nobody_is_asked(alone, capsys):
     looks: list[int] = []
 
     def look() -> int:
@@ -105,7 +103,7 @@ def test_while_anything_changes_nobody_is_asked(alone, monkeypatch, capsys):
 
 
 def test_where_a_worker_answers_nothing_is_said(orchestrator, monkeypatch, capsys):
-    monkeypatch.setattr(waiting, "STILL_SECONDS", 0.01)
+    monkeypatch.setattr(waiting, "STILL_SECONDS", 0.05)
     with waiting.waiting(orchestrator, lambda: "the same"):
         eventually(lambda: "doubt" not in {thread.name for thread in threading.enumerate()})
     assert capsys.readouterr().err == ""

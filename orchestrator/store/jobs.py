@@ -82,7 +82,7 @@ class Jobs:
         with self._link.client.pipeline(transaction=False) as pipeline:
             for first in range(0, len(jobs), JOBS_PER_CALL):
                 pipeline.exists(*(f"{PREFIX}job:{job.id}" for job in jobs[first : first + JOBS_PER_CALL]))
-            return len(jobs) - sum(self._link.call(pipeline.execute))
+            return len(jobs) - int(sum(self._link.call(pipeline.execute)))
 
     def open(self, attempt: str, now: float, content: str = "", shown: Shown | None = None) -> Opened | None:
         """What to submit, for the one call that is to make the POST of this attempt; else None.

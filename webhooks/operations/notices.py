@@ -88,7 +88,7 @@ def _page(are_dead: bool, host: str) -> Page:
     store, first = orchestrator().flow.store.notices, first_place()
     if host:
         return fitting(_looked_through(are_dead, host, first), first)
-    total = store.counts(orchestrator().flow.clock())[are_dead]
+    total = store.counts()[are_dead]
     return page_of(store.known(store.latest(are_dead, ROWS + 1, first)), first, total)
 
 
