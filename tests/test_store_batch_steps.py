@@ -795,6 +795,32 @@ def test_job_of_a_purged_batch_may_come_again(store):
     assert counts(store, "b") == {"succeeded": 1}
 
 
+def test_job_that_comes_again_after_a_purge_goes_on_counting_its_attempts(store, raw):
+    """What a provider still tells of those it had is not of the new one."""
+    again = {"batch": "b", "fingerprint": "f"}
+    opened(store, "j", **again)
+    lose(store, "j.1")
+    fail(store, "j")
+    ended(store, "other", batch="b")
+    purge(store)
+    assert raw.keys("orc:was:*") == ["orc:was:j"] and 6 * DAY < raw.ttl("orc:was:j") <= 7 * DAY
+    assert names(store.enqueue(new("j", **again), NOW)[1]) == ["j.3"]
+    for old in ("j.1", "j.2"):
+        assert store.settle(old, "succeeded", NOW, artifact_urls=("https://x",)).word == "unknown"
+    finish(store, "j")
+    purge(store)
+    assert names(store.enqueue(new("j", "k", **again), NOW)[1]) == ["j.4"]  # beside one that is new
+    assert store.job("k").attempts == 0
+
+
+def test_job_that_had_no_attempt_leaves_nothing_behind(store, raw):
+    store.accounts.rest(PROVIDER, "a", NOW, NOW + DAY, "Paused", "")
+    store.enqueue(new("j", batch="b", fingerprint="f"), NOW)
+    store.cancel("j", NOW)
+    purge(store)
+    assert not raw.keys("orc:was:*")
+
+
 def test_late_success_of_a_job_that_was_purged_brings_nothing_back(store, raw):
     opened(store, "j", batch="b")
     lose(store, "j.1", again_at=None)

@@ -4,6 +4,7 @@ Keys (all begin with `orc:`; the scripts in lua/ build them):
 
     job:<id>                    hash    the job; its parameters, state, place, error, result
     attempt:<id>.<n>            hash    the n-th try: granted → open → submitted → closed
+    was:<id>                    string  how many tries a job had that was purged, where its id may come again
     accounts:<provider>         set     account names
     account:<provider>/<name>   hash    its limits now, its rest and why, what was learned of it, busy_seconds
     configured:<provider>/<name>  hash  limits as in the accounts file

@@ -34,6 +34,7 @@ local function accounts_key(provider) return P .. 'accounts:' .. provider end
 local function served_key(provider) return P .. 'served:' .. provider end
 local function refused_key(provider, content) return P .. 'refused:' .. provider .. ':' .. content end
 local function batch_key(batch) return P .. 'batch:' .. batch end
+local function was_key(id) return P .. 'was:' .. id end
 
 local function job_field(id, field) return redis.call('HGET', job_key(id), field) end
 

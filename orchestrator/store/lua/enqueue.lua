@@ -5,7 +5,7 @@
 --       expires …)
 -- Gives {added, grants}; {-1, {how many wait, how many more these are}} where that would be too many.
 local now, most, filled, producer, goes_on = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[4], ARGV[5], ARGV[6] == '1'
-local grants, providers, queued, batches, lanes, added = {}, {}, {}, {}, {}, 0
+local grants, providers, queued, batches, lanes, keyed, added = {}, {}, {}, {}, {}, {}, 0
 
 local function put_in_lane(lane, batch, place, id)
   if not lanes[lane] then
@@ -45,6 +45,7 @@ for i = 7, #ARGV, 7 do
       fields[#fields + 1] = tostring(value)
     end
     redis.call('HSET', job_key(id), unpack(fields))
+    if more.fingerprint then keyed[#keyed + 1] = id end
     if start_at > now then
       redis.call('ZADD', DUE, start_at, 'job:' .. id)
     else
@@ -55,6 +56,14 @@ for i = 7, #ARGV, 7 do
     queued[provider] = (queued[provider] or 0) + 1
     batches[batch] = batches[batch] or {}
     table.insert(batches[batch], id)
+  end
+end
+-- One that was purged goes on counting its attempts.
+if #keyed > 0 then
+  local keys = {}
+  for i, id in ipairs(keyed) do keys[i] = was_key(id) end
+  for i, attempts in ipairs(redis.call('MGET', unpack(keys))) do
+    if attempts then redis.call('HSET', job_key(keyed[i]), 'attempts', attempts) end
   end
 end
 for provider, jobs in pairs(queued) do redis.call('HINCRBY', COUNTS, provider .. '/queued', jobs) end

@@ -10,7 +10,10 @@ for i, id in ipairs(redis.call('LRANGE', jobs_of, 0, count - 1)) do
 end
 for i = 2, #ARGV do
   local id = ARGV[i]
-  for n = 1, tonumber(job_field(id, 'attempts') or '0') do redis.call('DEL', attempt_key(id .. '.' .. n)) end
+  local attempts, fingerprint = unpack(redis.call('HMGET', job_key(id), 'attempts', 'fingerprint'))
+  for n = 1, tonumber(attempts or '0') do redis.call('DEL', attempt_key(id .. '.' .. n)) end
+  -- A job of this id may come again, and a provider still tell of these: they are not its own.
+  if attempts and fingerprint then redis.call('SET', was_key(id), attempts, 'EX', KEEP) end
   redis.call('DEL', job_key(id))
   redis.call('ZREM', DEAD, id)
   redis.call('ZREM', DUE, 'job:' .. id)
