@@ -145,15 +145,18 @@ class Exchange:
     def can_search(self, account: Account) -> bool:
         return bool(self.provider_of(account).search_requests(account))
 
-    def search(self, account: Account, attempt: str) -> tuple[bool, str | None]:
-        """Whether the provider could say if it took an attempt, and the upstream id if it did."""
+    def search(self, account: Account, attempt: str, since: float) -> tuple[bool, str | None]:
+        """Whether the provider could say if it took an attempt since then, and the upstream id if it did.
+
+        `since`: unix seconds.
+        """
         provider = self.provider_of(account)
         requests = provider.search_requests(account)
         answered = bool(requests)
         for request in requests:
             try:
                 reply = self._send("search", account, request)
-                found = provider.read_search(reply.body) if reply.status < 400 else None
+                found = provider.read_search(reply.body, since) if reply.status < 400 else None
             except OrchestratorError:
                 found = None
             answered = answered and found is not None

@@ -147,8 +147,11 @@ class Provider(ABC):
         """Requests that list what the provider took lately; empty where it cannot be asked."""
         return ()
 
-    def read_search(self, body: Any) -> Mapping[str, str]:
-        """Reference → upstream id, from the answer to one of `search_requests`."""
+    def read_search(self, body: Any, since: float = 0.0) -> Mapping[str, str]:
+        """Reference → upstream id, from the answer to one of `search_requests`.
+
+        Left out is what it says to have been made before `since`; unix seconds.
+        """
         return {}
 
     def history_request(self, account: Account, page: int) -> Request | None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # When the provider is asked whether an uncertain submit arrived: seconds after the one before. A provider
 # that has denied it as often did not take it.
 SEARCH_SECONDS = (2.0, 4.0, 8.0)
+# What was made that long before an attempt, whatever the provider's clock and time zone, is not of it: it is
+# of a job that had the same id and was forgotten.
+SEARCHED_BEFORE_SECONDS = 86_400.0
 LEARN_SECONDS = 3.0  # how long what was learned is used before it is learned anew
 NET_SHARE, NET_FACTOR, NET_SECONDS = 0.95, 1.2, 1.0  # where a callback is expected: first poll after these
 MISSING, MISSING_NO_MORE = 0.5, 0.25  # share of callbacks that never came, to poll instead and to stop that
@@ -117,7 +120,8 @@ class Watch:
             # Only a callback can tell; the deadline is the next moment that matters.
             self.store.look_again(attempt.id, self.clock(), attempt.deadline_at)
             return Pending()
-        answered, upstream_id = self.exchange.search(account, attempt.id)
+        since = attempt.opened_at - SEARCHED_BEFORE_SECONDS
+        answered, upstream_id = self.exchange.search(account, attempt.id, since)
         if upstream_id:
             self.submitted(attempt.id, account, attempt.timing, upstream_id)
             return self._ask(account, replace(attempt, upstream_id=upstream_id))  # it may be over long since

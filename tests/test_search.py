@@ -118,7 +118,7 @@ def test_what_was_taken_is_found_by_its_reference(world):
     assert world.search(attempt) == NEW
 
 
-@pytest.mark.parametrize("how", ["purged"])
+@pytest.mark.parametrize("how", ["purged", "expired"])
 def test_generation_of_a_job_that_had_the_same_id_is_not_taken_for_one_of_the_new(how, world, raw):
     (first,) = world.begin("j")
     world.tasks = [world.task(first, OLD)]

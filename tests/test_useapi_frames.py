@@ -6,6 +6,7 @@ vendor's other pages and scripts.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -516,6 +517,24 @@ def test_an_answer_that_is_no_list_does_not_say_that_nothing_was_taken(body):
 def test_a_list_of_another_shape_is_malformed(body):
     with pytest.raises(Malformed):
         FRAMES.read_search(body)
+
+
+@pytest.mark.parametrize(
+    ("made_at", "is_found"),
+    [
+        ("2026-11-20T11:59:59Z", False),
+        ("2026-11-20T11:59:59.900Z", False),
+        ("2026-11-20T12:00:00Z", True),
+        ("2026-11-21T00:00:00.000+02:00", True),
+        ("soon", True),  # who does not say when, is not too old
+        (None, True),
+        (5, True),
+    ],
+)
+def test_a_list_is_read_since_a_moment(made_at, is_found):
+    since = datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp()
+    body = [{"taskId": TASK_ID, "replyRef": REFERENCE, "createdAt": made_at}]
+    assert FRAMES.read_search(body, since) == ({REFERENCE: TASK_ID} if is_found else {})
 
 
 @pytest.mark.parametrize("row", [None, 5, "x", {"taskId": "x", "replyRef": ["y"]}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -174,8 +175,8 @@ class UseapiFrames(Provider):
                 found.append(report)
         return found
 
-    def read_search(self, body: Any) -> Mapping[str, str]:
-        return _references(_rows(body))
+    def read_search(self, body: Any, since: float = 0.0) -> Mapping[str, str]:
+        return _references([row for row in _rows(body) if not _was_made_before(row, since)])
 
 
 def _rows(body: Any) -> list[Any]:
@@ -183,6 +184,14 @@ def _rows(body: Any) -> list[Any]:
     if not isinstance(rows, list):
         raise errors.Malformed("no list of tasks in the body")
     return rows
+
+
+def _was_made_before(row: Any, moment: float) -> bool:
+    """Of a task that says when it was made."""
+    try:
+        return datetime.fromisoformat(row["createdAt"]).timestamp() < moment
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return False
 
 
 def _references(rows: Sequence[Any]) -> dict[str, str]:
