@@ -232,11 +232,12 @@ class Flow:
         outcome = self.watch.look(known)
         if not isinstance(outcome, Pending):
             seconds = self.watch.duration(known) if isinstance(outcome, Succeeded) else None
-            self._settle(
+            word = self._settle(
                 attempt, known.provider, known.account, outcome, known.tries,
                 source="polls", duration=seconds,
             )  # fmt: skip
-            return None
+            if word != "pending":
+                return None
         return self.store.due_at(known.job_id)
 
     def finish(self, job_id: str, on_again: Callable[[], None] = lambda: None) -> dict[str, Any] | None:
@@ -395,16 +396,23 @@ class Flow:
         duration: float | None = None,
         callback: Callback | None = None,
     ) -> str:
-        """Apply a final outcome, once; the first wins. Gives settled, late, duplicate or unknown."""
+        """Apply a final outcome, once; the first wins.
+
+        Gives settled, late, duplicate or unknown; pending where it does not hold any more.
+        """
         known = self.exchange.accounts.get((provider, account))
         budget = known.max_attempts if known else MAX_ATTEMPTS
         now = self.clock()
         verdict, follows = settlement(outcome, tries, budget, now, self.dice)
-        listed = self.exchange.running(provider, outcome.error) if isinstance(outcome, Failed) else None
+        failed = outcome if isinstance(outcome, Failed) else None
         settled = self.store.settle(
             attempt, verdict, now, **follows,
-            listed=listed, upstream_id=upstream_id, source=source, duration=duration, callback=callback,
+            listed=self.exchange.running(provider, failed.error) if failed else None,
+            nameless=failed is not None and failed.nameless,
+            upstream_id=upstream_id, source=source, duration=duration, callback=callback,
         )  # fmt: skip
+        if settled.word == "pending":
+            return settled.word
         kind, again_at = follows.get("error", {}).get("kind"), follows.get("again_at")
         if settled.word == "settled":
             seconds = now - settled.opened_at if settled.opened_at else None

@@ -113,7 +113,7 @@ class Watch:
 
     def _search(self, account: Account, attempt: Attempt) -> Outcome:
         if self.exchange.may_repeat(account):
-            return Failed(Unavailable("the submit was never answered"))
+            return Failed(Unavailable("the submit was never answered"), nameless=True)
         if not attempt.uncertain_since:  # its worker is gone, perhaps after the POST
             self.store.uncertain(attempt.id, self.clock(), attempt.deadline_at)
         if not self.exchange.can_search(account):
@@ -126,7 +126,8 @@ class Watch:
             self.submitted(attempt.id, account, attempt.timing, upstream_id)
             return self._ask(account, replace(attempt, upstream_id=upstream_id))  # it may be over long since
         if answered and attempt.denied + 1 >= len(SEARCH_SECONDS):
-            return Failed(Unavailable("the submit failed, and the provider knows nothing of it"))
+            denial = Unavailable("the submit failed, and the provider knows nothing of it")
+            return Failed(denial, nameless=True)
         else:
             denied = attempt.denied + (1 if answered else 0)
             wait = SEARCH_SECONDS[min(denied, len(SEARCH_SECONDS) - 1)]

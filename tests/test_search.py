@@ -136,3 +136,30 @@ def test_callback_of_a_job_that_was_purged_says_nothing_of_the_new_one(world, ra
     assert world.store.attempt(second).upstream_id is None
     assert world.call_back(second, NEW) == "pending"
     assert world.store.attempt(second).upstream_id == NEW
+
+
+@pytest.mark.parametrize("who", ["a callback", "another's 429"])
+def test_denial_does_not_hold_where_the_name_is_told_meanwhile(who, world):
+    (attempt, other) = world.begin("j", "other")
+
+    def tell() -> None:
+        if world.searches < len(SEARCH_SECONDS):
+            return
+        if who == "a callback":
+            world.call_back(attempt, NEW)
+        else:
+            full = {"means": "full", "again_at": world.now + DAY, "rest_until": world.now + DAY}
+            world.store.settle(other, "busy", world.now, listed={attempt: NEW}, **full)
+
+    world.while_asked = tell
+    assert world.search(attempt) == NEW
+    known = world.store.attempt(attempt)
+    assert known.verdict == "" and world.store.job("j").attempts == 1
+    assert world.store.due_at("j") is not None
+    assert world.store.settle(attempt, "failed", world.now, again_at=world.now).word == "settled"
+
+
+def test_denial_of_what_nobody_named_is_believed(world):
+    (attempt,) = world.begin("j")
+    assert world.search(attempt) is None
+    assert world.store.attempt(attempt).verdict == "failed" and world.searches == len(SEARCH_SECONDS)

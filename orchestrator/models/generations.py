@@ -52,6 +52,7 @@ class Failed:
     """Over, without a picture."""
 
     error: ProviderError
+    nameless: bool = False  # this holds only while no upstream id is known
 
 
 @dataclass(frozen=True)

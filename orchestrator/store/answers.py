@@ -26,7 +26,7 @@ class Opened:
 class Settled:
     """What a settlement led to."""
 
-    word: str  # settled | late | duplicate | unknown | mismatch
+    word: str  # settled | late | duplicate | unknown | mismatch | pending: the attempt goes on
     finish: Message | None
     grants: tuple[Message, ...]
     opened_at: float | None = None  # of an attempt that was begun, and is settled by this; unix seconds

@@ -156,14 +156,16 @@ class Jobs:
         duration: float | None = None,
         means: str = "",
         listed: Mapping[str, str] | None = None,
+        nameless: bool = False,
         callback: Callback | None = None,
     ) -> Settled:
         """Close an attempt, once. `again_at` None: the job is finished; else it lines up again then.
 
         `counts`: the class of failure it counts as. `means`: what it tells of the account: full, too many or
         moderated. `listed`: what the provider says it runs of ours, attempt → upstream id; where the account
-        is full, `rest_until` is when to try whether it still is. `callback`: what told of it; it is noted in
-        the journal. Raises: Stale, where its delivery was taken already with something else in it.
+        is full, `rest_until` is when to try whether it still is. `nameless`: it holds only while no upstream
+        id is known. `callback`: what told of it; it is noted in the journal. Raises: Stale, where its
+        delivery was taken already with something else in it.
         """
         word, finish, grants, *opened = self._link.step(
             "settle_heard" if callback else "settle",
@@ -184,6 +186,7 @@ class Jobs:
             means,
             "" if listed is None else json.dumps(listed),
             REFUSED_SECONDS,
+            "1" if nameless else "",
             *(told_of(callback) if callback else ()),
         )
         word = word_of(word)

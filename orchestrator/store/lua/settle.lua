@@ -3,8 +3,9 @@
 --       counts (the class of failure it counts as, '' where it is none), rest_until ('' for none), rest_reason,
 --       source (callbacks | polls | ''), duration (seconds, '' where it is not told), sample_size,
 --       means ('full' | 'too many' | 'moderated' | ''), listed (JSON: attempt → upstream id; '' where unknown),
---       refused_seconds
--- Gives {word, message to finish or false, grants, when it was opened}; word: settled | late | duplicate | unknown | mismatch
+--       refused_seconds, nameless ('1': it holds only while no upstream id is known | '')
+-- Gives {word, message to finish or false, grants, when it was opened}; word: settled | late | duplicate | unknown |
+-- mismatch | pending, with nothing done
 local attempt, now, verdict, upstream_id, urls, failure = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local source, means, grants = ARGV[12], ARGV[15], {}
 local held = held_of(attempt, 'state', 'verdict', 'submitted', 'timing', 'expects', 'content')
@@ -46,6 +47,8 @@ local function again()  -- seldom
 end
 
 if was == 'closed' then return again() end
+-- While its provider was asked whether it has it, somebody else told what it is called there.
+if known_as and ARGV[18] == '1' then return {'pending', false, {}} end
 
 -- What a failure tells of the account.
 local function learn()  -- seldom
