@@ -93,6 +93,17 @@ def test_filling_that_was_given_up_is_ended_by_its_due_entry(store):
     assert store.batches.standing("b").over_at == NOW + FILLING_LEASE
 
 
+def test_filling_that_was_given_up_is_ended_by_the_last_job_where_that_is_first(store, raw):
+    """Before the ticker has seen that its lease ran out."""
+    store.batches.begin_filling("b", "p", NOW)
+    opened(store, "j", batch="b")
+    finish(store, "j", now=NOW + FILLING_LEASE)
+    assert is_over(store) and store.batches.standing("b").over_at == NOW + FILLING_LEASE
+    assert not raw.exists("orc:filling:b")
+    store.batches.end_filling("b", "p", NOW + FILLING_LEASE)  # it was only slow
+    assert is_over(store) and purge(store) == 1
+
+
 def test_claim_that_was_interrupted_is_made_again(store, raw):
     """The due entry of a filling stays until the step that ends the filling."""
     store.batches.begin_filling("b", "p", NOW)

@@ -404,7 +404,7 @@ class Schedule(RuleBasedStateMachine):
         self.pauses_have_a_reason()
         self.indexes_agree(lanes)
         self.lanes_are_in_order(lanes, jobs)
-        self.batches_are_over_or_not(jobs)
+        self.batches_are_over_or_not(jobs, due)
         self.counts_add_up(jobs)
         self.letters_are_kept(jobs)
         if not self.is_behind and not any(moment <= self.now for moment in due.values()):
@@ -424,14 +424,18 @@ class Schedule(RuleBasedStateMachine):
         for members in lanes.values():
             assert members == sorted(members, key=lambda job_id: (-priorities[job_id], int(job_id)))
 
-    def batches_are_over_or_not(self, jobs):
-        """Over: nobody fills it, all jobs have ended, and nothing of it is kept for ever."""
+    def batches_are_over_or_not(self, jobs, due):
+        """Over: nobody fills it, all jobs have ended, and nothing of it is kept for ever.
+
+        Whoever fills it and is not heard of is seen to when his lease ends.
+        """
         for batch in {job.batch for job in jobs} - {""}:
             all_ended = all(job.state.ended for job in jobs if job.batch == batch)
             fills = max((until for (name, _), until in self.leases.items() if name == batch), default=0)
             over, filling = self.raw.hmget(f"orc:batch:{batch}", "over", "filling")
             assert all_ended or not over
             assert bool(filling) or fills <= self.now
+            assert not filling or due[f"batch:{batch}"] == float(filling)
             if all_ended and not filling:
                 assert over
             endless = [name for name in BATCH_KEYS if self.raw.ttl(f"orc:{name}:{batch}") == -1]

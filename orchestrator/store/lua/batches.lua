@@ -73,9 +73,12 @@ local function forgive_less(batch)
     'forgiven_ended', math.min(tonumber(known[2]), failed + number_of(known[4])))
 end
 
--- All jobs of a batch have ended, and nobody fills it. `url`, `signature`: who is told once it is over.
+-- All jobs of a batch have ended, and nobody fills it who was heard of lately. `url`, `signature`: who is told once it
+-- is over.
 local function end_batch(batch, now, has_failed, is_over, paused, url, signature)  -- seldom
   local seconds = has_failed and KEEP_DEAD or KEEP
+  redis.call('HDEL', batch_key(batch), 'filling')
+  redis.call('DEL', filling_key(batch))
   redis.call('ZADD', DUE, now + seconds, 'batch:' .. batch)
   if not is_over then
     redis.call('HSET', batch_key(batch), 'over', now)
