@@ -372,6 +372,25 @@ def test_purged_notices_are_forgotten(store, raw):
     assert store.notices.of_job("j") == [] and store.notices.counts() == (0, 0)
 
 
+def test_a_purge_leaves_alone_what_was_replayed_meanwhile(store):
+    ended(store, notify_url=URL)
+    notice = store.notices.take(HOST, NOW)
+    told(store, notice, GONE)
+    store.notices.replay([notice.id], NOW)
+    assert store.notices.purge([notice.id]) == 0
+    assert store.notices.take(HOST, NOW).target == URL
+
+
+def test_a_host_is_given_up_although_the_record_of_one_of_its_notices_is_gone(store, raw):
+    many(store, 2)
+    first, second = (store.notices.take(HOST, NOW).id for _ in range(2))
+    raw.delete(f"orc:notice:{first}")
+    raw.hset(f"orc:host:{HOST}", mapping={"failures": 9, "failing_since": NOW, "answer": "no answer"})
+    store.claim(NOW + 2 * DAY)
+    assert [each.id for each in dead(store)] == [second]
+    assert not store.notices.ids(dead=False) and not raw.exists(f"orc:notice:{first}")
+
+
 def test_dead_notices_are_counted_for_thirty_days(store):
     ended(store, notify_url=URL)
     told(store, store.notices.take(HOST, NOW), GONE)

@@ -62,12 +62,7 @@ class Notices:
 
     def purge(self, ids: Sequence[str]) -> int:
         """Forget dead ones; gives how many there were."""
-        if not ids:
-            return 0
-        with self._link.client.pipeline() as pipeline:
-            pipeline.zrem(DEAD, *ids)
-            pipeline.delete(*(_key(each) for each in ids))
-            return int(self._link.call(pipeline.execute)[0])
+        return int(self._link.step("purge_notices", *ids))
 
     # --- reading ---------------------------------------------------------------------------------------
 

@@ -121,9 +121,15 @@ local function give_host_up(host, now)
   if tonumber(known[1] or now) > now - GIVE_UP then return false end
   local due = redis.call('ZRANGEBYSCORE', waiting_key(host), '-inf', now, 'LIMIT', 0, GIVEN_UP_AT_ONCE)
   for _, id in ipairs(due) do
-    if tonumber(redis.call('HGET', notice_key(id), 'made')) > now - GIVE_UP then return false end
-    redis.call('HSET', notice_key(id), 'answer', known[2])
-    give_notice_up(id, host, now)
+    local made = redis.call('HGET', notice_key(id), 'made')
+    if not made then
+      leave_host(id, host)
+    elseif tonumber(made) > now - GIVE_UP then
+      return false
+    else
+      redis.call('HSET', notice_key(id), 'answer', known[2])
+      give_notice_up(id, host, now)
+    end
   end
   return #due == GIVEN_UP_AT_ONCE
 end
