@@ -140,7 +140,7 @@ def test_days_are_told_apart_and_prices_stay_those_of_the_moment(store):
     store.settle(begin(store, "j"), "succeeded", NOW, artifact_urls=URLS)
     have(store, price=0.5)
     enqueue(store, "k")
-    assert store.open("k.1", NOW + 86_400)
+    assert store.open("k.1", NOW + 86_399)  # its grant is held for a day
     assert store.spend.by_day(FRAMES, "a") == {TODAY: Spend(confirmed=1), TODAY + 1: Spend(committed=1)}
     assert store.spend.cost_at(FRAMES, "a") == 2.5
     bill = of_accounts(store, [FRAMES], NOW)

@@ -21,6 +21,7 @@ from tests.store_kit import (
     account,
     full,
     have,
+    late,
     lose,
     names,
     new,
@@ -293,19 +294,57 @@ def capped(store: Store, most: int, max_jobs: int = 9, **limits: Any) -> None:
 
 
 def test_no_more_generations_than_the_cap_are_begun_within_any_24_hours(store):
+    """A day begins with each, however long its grant waited for a worker."""
     capped(store, 3)
-    store.enqueue(new("1", "2"), NOW)
-    store.enqueue(new(*"34567"), NOW + 3600)
+    store.enqueue(new(*"1234567"), NOW)
     assert used(store) == {"a": 3}
-    for attempt in ("1.1", "2.1", "3.1"):
-        store.open(attempt, NOW + 3600)
-        assert succeed(store, attempt, NOW + 3600) == []
+    for attempt, begun in (("1.1", NOW), ("2.1", NOW + 3600), ("3.1", NOW + 3600)):
+        assert store.open(attempt, begun)
+        assert succeed(store, attempt, begun) == []
     assert store.claim(NOW + DAY - 1)[1] == ()
-    assert names(store.claim(NOW + DAY)[1]) == ["4.1", "5.1"]  # nothing but the due list tells of it
+    assert names(store.claim(NOW + DAY)[1]) == ["4.1"]  # nothing but the due list tells of it
     assert store.open("4.1", NOW + DAY)
     assert succeed(store, "4.1", NOW + DAY) == []
-    assert names(store.claim(NOW + DAY + 3600)[1]) == ["6.1"]
+    assert store.claim(NOW + DAY + 3599)[1] == ()
+    assert names(store.claim(NOW + DAY + 3600)[1]) == ["5.1", "6.1"]
     assert row(store, now=NOW + DAY + 3600)["today"] == 3
+
+
+def test_what_was_granted_without_a_cap_counts_once_it_is_begun(store):
+    store.enqueue(new("1"), NOW)
+    capped(store, 1)
+    assert store.open("1.1", NOW)
+    assert store.enqueue(new("2"), NOW)[1] == ()
+
+
+def test_a_grant_that_is_opened_when_its_lease_and_its_day_are_over_begins_nothing(store):
+    """Nobody has taken its slot yet; its place in the day may be another's."""
+    capped(store, 1)
+    store.enqueue(new("1"), NOW)
+    assert store.open("1.1", NOW + DAY) is None
+    assert names(store.claim(NOW + DAY)[1]) == ["1.2"]
+
+
+@pytest.mark.parametrize("comes", ["callback", "reply"])
+def test_what_the_provider_took_after_all_counts_for_its_day_again(comes, store):
+    capped(store, 2)
+    opened(store, "1")
+    store.settle("1.1", "failed", NOW, error=ERROR, counts="Unavailable", again_at=NOW + DAY)
+    assert row(store)["today"] == 0
+    if comes == "callback":
+        late(store, "1.1", NOW + 5)
+    else:
+        submit(store, "1.1", "task-1", NOW + 60, now=NOW + 5)
+    assert names(store.enqueue(new("2", "3"), NOW + 5)[1]) == ["2.1"]
+    assert store.claim(NOW + DAY - 1)[1] == ()
+    assert len(store.claim(NOW + DAY)[1]) == 1  # as it was begun, not as it was told
+
+
+def test_without_a_cap_nobody_counts_what_was_taken_after_all(store, raw):
+    opened(store, "1")
+    store.settle("1.1", "busy", NOW, error=ERROR, again_at=NOW + DAY)
+    late(store, "1.1")
+    assert not raw.exists(f"orc:day:{PROVIDER}/a")
 
 
 @pytest.mark.parametrize(("verdict", "given_back"), [("busy", True), ("refused", True), ("lost", False)])

@@ -103,8 +103,8 @@ class Schedule(RuleBasedStateMachine):
         self.insists: set[str] = set()  # jobs that are sent even if moderated
         self.contents: dict[str, str] = {}  # opened attempts → what moderation judges
         self.refused: set[tuple[str, str]] = set()  # provider, content
-        self.begun: dict[str, list[tuple[float, str]]] = {name: [] for name in ACCOUNTS}  # as granted
-        self.given_back: set[str] = set()  # attempts by which no generation was begun
+        self.begun: list[tuple[float, str]] = []  # generations of the account that has a daily cap
+        self.given_back: set[str] = set()  # attempts that the provider did not take, it said
         self.turns: list[float] = []  # requests of the account that has a pace
         self.weights: dict[str, float] = {}
         self.paused: set[tuple[str, str]] = set()
@@ -339,7 +339,6 @@ class Schedule(RuleBasedStateMachine):
             assert record.provider in wanted if isinstance(wanted, tuple) else record.account == wanted
             assert not self.paused & {("provider", record.provider), ("batch", job.batch)}
             assert job.expires_at is None or job.expires_at > self.now
-            self.begun[record.account].append((self.now, attempt))
             given.append(record.account)
         self.turns += [self.now] * given.count("b")
         self.is_paced()
@@ -348,7 +347,9 @@ class Schedule(RuleBasedStateMachine):
                 assert row["used"] <= row["slots"]
                 assert float(row.get("rest_until", 0)) <= self.now
         if self.limited and "o" in given:
-            assert self.generations_today() <= PER_DAY
+            holders = self.store.accounts.holders(OTHER, "o")
+            granted = [each for each in holders if self.store.attempt(each).state == "granted"]
+            assert self.begun_today() + len(granted) <= PER_DAY
         return names(grants)
 
     def is_paced(self):
@@ -356,10 +357,9 @@ class Schedule(RuleBasedStateMachine):
         for place, moment in enumerate(turns):
             assert len(turns) - place <= BURST + PER_SECOND * (turns[-1] - moment) + 1e-6
 
-    def generations_today(self):
-        recent = [attempt for moment, attempt in self.begun["o"] if moment > self.now - DAY]
-        rows = self.hashes(f"orc:attempt:{attempt}" for attempt in recent if attempt not in self.given_back)
-        return sum(row["state"] != "closed" or "opened" in row for row in rows)
+    def begun_today(self):
+        recent = [attempt for moment, attempt in self.begun if moment > self.now - DAY]
+        return sum(attempt not in self.given_back for attempt in recent)
 
     @invariant()
     def books_balance(self):
@@ -554,6 +554,9 @@ class Schedule(RuleBasedStateMachine):
             self.settle_it(attempt, ("failed", None, "Moderated", None, "moderated"), None)
             return False
         self.contents[attempt] = content
+        if record.account == "o":
+            self.begun.append((self.now, attempt))
+            assert not self.limited or self.begun_today() <= PER_DAY
         return True
 
     def settle_it(self, attempt, settlement, running):

@@ -10,7 +10,7 @@ Keys (all begin with `orc:`; the scripts in lua/ build them):
     configured:<provider>/<name>  hash  limits as in the accounts file
     changed:<provider>/<name>   hash    limits that a person changed since; they win
     slots:<provider>/<name>     zset    attempt → end of its lease
-    day:<provider>/<name>       zset    attempt → when it was granted, where the account has a daily cap
+    day:<provider>/<name>       zset    attempt → when it was begun, or else granted; with a daily cap
     lane:<target>|<owner>       zset    job → place (priority first, then age)
     lanes:<pool>                zset    lane → how much it was served; pool: a provider, or one account of it
     tenants:<pool>              hash    tenant → its lanes there

@@ -27,16 +27,17 @@ end
 
 local state, expires, parameters, even_if_moderated, batch, created = unpack(redis.call('HMGET', job_key(id), 'state',
   'expires', 'parameters', 'even_if_moderated', 'batch', 'created'))
-local deadline_seconds, timeout_seconds, max_jobs, max_spend, price = unpack(limits_of(provider, account,
-  'deadline_seconds', 'timeout_seconds', 'max_jobs', 'max_spend', 'price'))
+local deadline_seconds, timeout_seconds, max_jobs, max_spend, max_per_day, price = unpack(limits_of(provider, account,
+  'deadline_seconds', 'timeout_seconds', 'max_jobs', 'max_spend', 'max_per_day', 'price'))
 local function opened(refused)
   return {account, parameters, failures or '', max_attempts or '', tonumber(max_jobs), refused, created, granted}
 end
 
 if was_opened then return opened(0) end
 if is_past(expires, now) then return expire() end
--- Where its lease expired unopened, the slot may be another's by now.
-if not redis.call('ZSCORE', slots_key(provider, account), attempt) then return take_back() end
+-- Where its lease expired unopened, the slot, and its place in the day, may be another's by now.
+local lease = redis.call('ZSCORE', slots_key(provider, account), attempt)
+if not lease or is_past(lease, now) then return take_back() end
 if not even_if_moderated and redis.call('EXISTS', refused_key(provider, ARGV[3])) == 1 then return opened(1) end
 price = tonumber(price or '0')
 local most, paused, started
@@ -54,6 +55,7 @@ redis.call('HSET', attempt_key(attempt), 'state', 'open', 'opened', now, 'deadli
   'opener', ARGV[4], 'price', price, 'fate', 'committed')
 book(provider, account, batch, false, 'committed', now, price)
 redis.call('ZADD', slots_key(provider, account), deadline + LEASE_GRACE, attempt)
+if tonumber(max_per_day or '0') > 0 then redis.call('ZADD', day_key(provider, account), now, attempt) end
 redis.call('ZADD', DUE, now + tonumber(timeout_seconds) + REPLY_GRACE, 'job:' .. id)
 change_state(id, provider, batch, state, 'submitted')
 count(provider, 'submits')

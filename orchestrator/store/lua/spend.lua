@@ -41,9 +41,15 @@ end
 
 -- Says what became of a generation. Safe to call twice; a later word corrects an earlier one.
 local function spend(attempt, fate)  -- seldom
-  local held = redis.call('HMGET', attempt_key(attempt), 'provider', 'account', 'job', 'fate', 'opened', 'price')
-  book(held[1], held[2], job_field(held[3], 'batch') or '', held[4], fate, held[5], held[6])
+  local provider, account, id, before, opened, price =
+    unpack(redis.call('HMGET', attempt_key(attempt), 'provider', 'account', 'job', 'fate', 'opened', 'price'))
+  book(provider, account, job_field(id, 'batch') or '', before, fate, opened, price)
   redis.call('HSET', attempt_key(attempt), 'fate', fate)
+  if before ~= 'refunded' then return end
+  -- The provider took it after all: it counts for its day.
+  if tonumber(account_field(provider, account, 'max_per_day') or '0') > 0 then
+    redis.call('ZADD', day_key(provider, account), opened, attempt)
+  end
 end
 
 -- What an attempt has cost that closes with this verdict; nil where it was not begun.
