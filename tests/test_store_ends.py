@@ -44,6 +44,68 @@ from tests.store_kit import (
 server, raw, store, another = store_kit.server, store_kit.raw, store_kit.store, store_kit.another
 
 
+UNTAKEN_KEPT = 3600
+
+
+# --- attempts that nobody took --------------------------------------------------------------------------
+
+
+def untaken(store: Store, count: int, job_id: str = "j") -> None:
+    """The provider is full, so many times; then the next attempt is open."""
+    opened(store, job_id)
+    for number in range(1, count + 1):
+        store.settle(f"{job_id}.{number}", "busy", NOW, error=ERROR, again_at=NOW)
+        assert store.open(f"{job_id}.{number + 1}", NOW)
+
+
+def kept(raw: Any, *attempts: str) -> list[str]:
+    """For how long each is known."""
+    words = {-2: "not", -1: "for ever"}
+    seconds = [raw.ttl(f"orc:attempt:{attempt}") for attempt in attempts]
+    return [words.get(each) or ("an hour" if each <= UNTAKEN_KEPT else "a week") for each in seconds]
+
+
+def test_attempts_that_nobody_took_are_soon_forgotten(store, raw):
+    untaken(store, 2)
+    submit(store, "j.3", "task-3", NOW + 60)
+    store.settle("j.3", "busy", NOW, error=ERROR, again_at=NOW)  # it has a name, so somebody took it
+    store.open("j.4", NOW)
+    store.settle("j.4", "failed", NOW, error=ERROR, again_at=NOW, counts=FAILURE)
+    store.open("j.5", NOW)
+    attempts = [f"j.{number}" for number in range(1, 6)]
+    assert kept(raw, *attempts) == ["an hour"] * 2 + ["for ever"] * 3
+    succeed(store, "j.5")
+    end(store, "j")
+    assert kept(raw, *attempts) == ["an hour"] * 2 + ["a week"] * 3
+
+
+def test_job_goes_on_and_ends_although_its_attempts_were_forgotten(store, raw):
+    untaken(store, 3)
+    store.settle("j.4", "busy", NOW, error=ERROR, again_at=NOW + 9)
+    raw.delete(*(f"orc:attempt:j.{number}" for number in range(1, 5)))
+    assert store.settle("j.4", "succeeded", NOW, artifact_urls=URLS).word == "unknown"
+    assert submit(store, "j.4", "task-4", NOW + 60) == "" and not raw.exists("orc:attempt:j.4")
+    assert names(store.claim(NOW + 9)[1]) == ["j.5"]
+    assert store.open("j.5", NOW + 9)
+    succeed(store, "j.5", NOW + 9)
+    begun = store.begin_finish("j", NOW + 9)
+    assert [dict(each).get("verdict") for each in begun.attempts] == [None] * 4 + ["succeeded"]
+    assert store.end("j", NOW + 9, State.SUCCEEDED, {"artifacts": []}, "", begun.token)
+    (found,) = store.attempts_of([store.job("j")])
+    assert [attempt.number for attempt in found] == [5]
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_attempt_that_was_taken_after_all_is_known_for_as_long_as_its_job(has_ended, store, raw):
+    untaken(store, 1)
+    if has_ended:
+        succeed(store, "j.2")
+        end(store, "j")
+    late(store, "j.1")
+    assert kept(raw, "j.1") == ["a week" if has_ended else "for ever"]
+    assert raw.hget("orc:attempt:j.1", "fate") == "confirmed"
+
+
 # --- late successes ------------------------------------------------------------------------------------
 
 

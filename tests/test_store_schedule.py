@@ -81,10 +81,12 @@ WANTED = [(PROVIDER,), (PROVIDER,), (OTHER,), PROVIDERS, PROVIDERS, "a", "b", "o
 PAUSABLE = [*product(["provider"], PROVIDERS), *product(["batch"], BATCHES)]
 ACTIONS = (
     "cancel cancel replay replay purge pause resume resume pause_account resume_account resume_account "
-    "change change weigh poll_at_a_pace crash cancel_batch prioritise begin_filling end_filling limit limit"
+    "change change weigh poll_at_a_pace crash cancel_batch prioritise begin_filling end_filling limit limit "
+    "forget"
 ).split()
 OPEN = (State.QUEUED, State.SUBMITTED)
 FILLING_LEASE = 600.0
+UNTAKEN_KEPT = 3600  # seconds
 PICK = st.integers(0, 10_000)
 
 
@@ -175,7 +177,8 @@ class Schedule(RuleBasedStateMachine):
     def settle(self, told, stale, listed):
         for pick, settlement in told:
             opened = list(self.contents)
-            attempts = [each for each in opened if stale or self.store.attempt(each).state != "closed"]
+            live = {each for each, record in self.records().items() if record.state != "closed"}
+            attempts = [each for each in opened if stale or each in live]
             if attempts:
                 attempt = attempts[pick % len(attempts)]
                 running = None if listed is None else {opened[each % len(opened)] for each in listed}
@@ -318,6 +321,13 @@ class Schedule(RuleBasedStateMachine):
         self.store.lanes.weigh(owner, weight, self.now)
         self.weights[owner] = weight
 
+    def forget(self, *_):
+        """An hour passes for the attempts that nobody took."""
+        for attempt in self.attempts():
+            if self.raw.ttl(f"orc:attempt:{attempt}") in range(UNTAKEN_KEPT + 1):
+                assert attempt in self.given_back
+                self.raw.delete(f"orc:attempt:{attempt}")
+
     def crash(self, *_):
         """What is in Redis is all there is. A process that starts configures the accounts."""
         self.store.close()
@@ -381,7 +391,8 @@ class Schedule(RuleBasedStateMachine):
             assert attempts[attempt].state in LIVE
             assert attempts[attempt].account == name
         for job in jobs:
-            tries = [attempts[f"{job.id}.{number}"] for number in range(1, job.attempts + 1)]
+            ids = [f"{job.id}.{number}" for number in range(1, job.attempts + 1)]
+            tries = [attempts[attempt] for attempt in ids if attempt in attempts]
             live = [attempt for attempt in tries if attempt.state in LIVE]
             assert live == tries[-1:] or not live
             waits, is_due = job.id in lane_of, f"job:{job.id}" in due
@@ -533,7 +544,7 @@ class Schedule(RuleBasedStateMachine):
     def records(self):
         ids = self.attempts()
         rows = self.hashes(f"orc:attempt:{attempt}" for attempt in ids)
-        return {each: records.attempt(each, row) for each, row in zip(ids, rows, strict=True)}
+        return {each: records.attempt(each, row) for each, row in zip(ids, rows, strict=True) if row}
 
     def rows(self):
         return list(chain(*(self.store.accounts.rows(provider, self.now) for provider in PROVIDERS)))

@@ -114,9 +114,8 @@ def show_job(orchestrator: Orchestrator, job_id: str, as_json: bool, **more: Any
     """`more`: what else is known of it."""
     job = orchestrator.job(job_id).record
     view = {**shown(job), **more}
-    attempts = [
-        _attempt_view(number, row) for number, row in enumerate(orchestrator.flow.store.attempts(job), 1)
-    ]
+    rows = enumerate(orchestrator.flow.store.attempts(job), 1)
+    attempts = [_attempt_view(number, row) for number, row in rows if row]
     notices = orchestrator.flow.store.notices.of_job(job_id)
     moments = orchestrator.insight.timeline(job_id)
     granted = attempts and attempts[-1]["state"] == "granted"

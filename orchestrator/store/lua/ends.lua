@@ -15,12 +15,12 @@ local function lease_finish(id, now)
   return lease
 end
 
--- Keeps a job and so many attempts for so many more seconds; nil: for as long as it goes on.
+-- Keeps a job and so many attempts for so many more seconds at most; nil: for as long as it goes on.
 local function keep_job(id, attempts, seconds)
   local keys = {job_key(id)}
   for n = 1, tonumber(attempts or '0') do keys[#keys + 1] = attempt_key(id .. '.' .. n) end
   for _, key in ipairs(keys) do
-    if seconds then redis.call('EXPIRE', key, seconds) else redis.call('PERSIST', key) end
+    if seconds then redis.call('EXPIRE', key, seconds, 'LT') else redis.call('PERSIST', key) end
   end
 end
 

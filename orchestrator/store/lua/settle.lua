@@ -6,6 +6,7 @@
 --       refused_seconds, nameless ('1': it holds only while no upstream id is known | '')
 -- Gives {word, message to finish or false, grants, when it was opened}; word: settled | late | duplicate | unknown |
 -- mismatch | pending, with nothing done
+local UNTAKEN_KEPT = 3600        -- an attempt that nobody took is known for so long
 local attempt, now, verdict, upstream_id, urls, failure = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local source, means, grants = ARGV[12], ARGV[15], {}
 local held = held_of(attempt, 'state', 'verdict', 'submitted', 'timing', 'expects', 'content')
@@ -78,6 +79,8 @@ local function fail()  -- seldom
     redis.call('HSET', attempt_key(attempt), 'error', failure)
     redis.call('HSET', job_key(id), 'error', failure)
   end
+  -- Such attempts may follow each other for days, while a provider is away or full.
+  if ARGV[9] == '' and not held[6] then redis.call('EXPIRE', attempt_key(attempt), UNTAKEN_KEPT) end
   learn()
   local finish = false
   if state == 'submitted' or state == 'queued' then

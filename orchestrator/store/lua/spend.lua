@@ -46,10 +46,13 @@ local function spend(attempt, fate)  -- seldom
   book(provider, account, job_field(id, 'batch') or '', before, fate, opened, price)
   redis.call('HSET', attempt_key(attempt), 'fate', fate)
   if before ~= 'refunded' then return end
-  -- The provider took it after all: it counts for its day.
+  -- The provider took it after all: it counts for its day, and is known for as long as its job.
   if tonumber(account_field(provider, account, 'max_per_day') or '0') > 0 then
     redis.call('ZADD', day_key(provider, account), opened, attempt)
   end
+  local left = redis.call('TTL', job_key(id))
+  if left >= 0 then redis.call('EXPIRE', attempt_key(attempt), left) end
+  if left == -1 then redis.call('PERSIST', attempt_key(attempt)) end
 end
 
 -- What an attempt has cost that closes with this verdict; nil where it was not begun.
