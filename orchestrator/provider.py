@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
-from marshmallow import RAISE, Schema
+from marshmallow import RAISE, Schema, ValidationError
 
 from orchestrator.errors import Malformed, ProviderError, Uncertain, Unsupported
 from orchestrator.models import Account, Reply, Report, Request, Submission
@@ -176,6 +176,14 @@ class Provider(ABC):
         if self.synchronous:
             return "synchronous"
         return "callback" if self.calls_back else "poll"
+
+
+# What a schema is made of:
+
+
+def ours(_: Any) -> None:
+    """Validates a field that is declared only so that the refusal can say why. Raises: ValidationError."""
+    raise ValidationError("The orchestrator sets this itself: leave it out.")
 
 
 # What a `translate` is made of:

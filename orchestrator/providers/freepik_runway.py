@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from marshmallow import ValidationError, fields, validate
+from marshmallow import fields, validate
 
 from orchestrator import errors
 from orchestrator.errors import ProviderError
@@ -23,7 +23,7 @@ from orchestrator.models import (
     Secret,
     Succeeded,
 )
-from orchestrator.provider import Parameters, Provider, aspect_ratio, given, prompt_and_style
+from orchestrator.provider import Parameters, Provider, aspect_ratio, given, ours, prompt_and_style
 from orchestrator.signatures import verify_webhook, webhook_id, webhook_keys
 
 # https://docs.freepik.com/api-reference/text-to-image/post-runway, also at docs.magnific.com (read 2026-11)
@@ -72,10 +72,6 @@ class SigningKey(StrEnum):
     BASE64 = "base64"  # what it decodes to, the PHP sample
 
 
-def _refused(_: Any) -> None:
-    raise ValidationError("The orchestrator sets this itself: leave it out.")
-
-
 class RunwayParameters(Parameters):
     """https://docs.freepik.com/api-reference/text-to-image/post-runway"""
 
@@ -83,8 +79,8 @@ class RunwayParameters(Parameters):
     ratio = fields.String(required=True, validate=validate.OneOf(RATIOS))
     seed = fields.Integer(strict=True, validate=validate.Range(0, 4294967295))
 
-    # How the orchestrator hears of its own jobs; declared so that the refusal can say why.
-    webhook_url = fields.Raw(validate=_refused)
+    # How the orchestrator hears of its own jobs:
+    webhook_url = fields.Raw(validate=ours)
 
 
 class FreepikRunway(Provider):

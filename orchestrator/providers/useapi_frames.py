@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from marshmallow import ValidationError, fields, validate
+from marshmallow import fields, validate
 
 from orchestrator import errors
 from orchestrator.errors import ProviderError
@@ -22,7 +22,7 @@ from orchestrator.models import (
     Request,
     Succeeded,
 )
-from orchestrator.provider import Parameters, Provider, aspect_ratio, given, prompt_and_style
+from orchestrator.provider import Parameters, Provider, aspect_ratio, given, ours, prompt_and_style
 
 # https://useapi.net/docs/api-runwayml-v1/post-runwayml-frames-create (read 2026-11)
 STYLES = (
@@ -64,10 +64,6 @@ HISTORY_PAGE, HISTORY_OFFSET = 500, 1000  # limit and offset of /tasks/ go up to
 MAX_JOBS_UPSTREAM = 10  # valid range of maxJobs: 1…10
 
 
-def _refused(_: Any) -> None:
-    raise ValidationError("The orchestrator sets this itself: leave it out.")
-
-
 class FramesParameters(Parameters):
     """https://useapi.net/docs/api-runwayml-v1/post-runwayml-frames-create, plus the newer num_images."""
 
@@ -84,9 +80,9 @@ class FramesParameters(Parameters):
     imageAssetId2 = fields.String(validate=validate.Length(1, 1024))
     imageAssetId3 = fields.String(validate=validate.Length(1, 1024))
 
-    # How the orchestrator hears of its own jobs; declared so that the refusal can say why.
-    replyUrl = fields.Raw(validate=_refused)
-    replyRef = fields.Raw(validate=_refused)
+    # How the orchestrator hears of its own jobs:
+    replyUrl = fields.Raw(validate=ours)
+    replyRef = fields.Raw(validate=ours)
 
 
 class UseapiFrames(Provider):
