@@ -37,13 +37,18 @@ REFUSED = tuple(
 
 
 def may_fetch(url: str, hosts: Sequence[str], base_url: str) -> bool:
-    """Whether an artifact URL may be fetched: the provider's hosts over HTTPS, or the account's own host."""
+    """Whether an artifact URL may be fetched: from the account's own host, or over HTTPS from one of `hosts`.
+
+    Each of these is an exact host, or `.suffix` for all below it.
+    """
     if UNSAFE.search(url):
         return False
     if is_own(url, base_url):
         return True
     found = URL.fullmatch(url)
-    host = found[1].lower() if found else ""
+    if found is None:
+        return False
+    host = found[1].lower()
     return any(host.endswith(suffix) if suffix.startswith(".") else host == suffix for suffix in hosts)
 
 

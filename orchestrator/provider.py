@@ -1,7 +1,7 @@
 """The contract of a provider: pure builders and readers around one upstream API.
 
-A provider is one file in `orchestrator/providers/`. What a subclass must give stands first; what it may
-give stands second; what it should leave alone is not here at all. Nothing here does I/O.
+A provider is one file in `orchestrator/providers/`. Among the attributes, and again among the methods, what a
+subclass must give stands first, what it may give second. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -33,16 +33,20 @@ class Parameters(Schema):
 class Provider(ABC):
     """One upstream API, translated. Every member is pure and safe to call twice."""
 
-    # The same for all of its accounts:
-
+    # What it must say. The last two `of` may change for one account:
     name: ClassVar[str]  # as in the accounts file, the callback URL and the file name
     docs_url: ClassVar[str]
     base_url: ClassVar[str]
     schema: ClassVar[type[Parameters]]  # of the parameters a caller may send
     prompt_parameter: ClassVar[str]  # which of them is the prompt
-    # Which of them moderation judges: the prompt first, then images that go in. Empty: the prompt alone.
-    content_parameters: ClassVar[tuple[str, ...]] = ()
     signs: ClassVar[bool]  # whether its callbacks are signed
+    calls_back: bool
+    # Where its pictures are, beside the host of `base_url`: an exact host, or `.suffix` for all below it.
+    artifact_hosts: tuple[str, ...]
+
+    # What it may say:
+    # Which parameters moderation judges: the prompt first, then images that go in. Empty: the prompt alone.
+    content_parameters: ClassVar[tuple[str, ...]] = ()
     synchronous: ClassVar[bool] = False  # the answer to the submit is the outcome: nothing to poll
     repeatable_submit: ClassVar[bool] = False  # a submit costs nothing: one whose answer is lost is repeated
     # What an account of it may say beyond the common: name → str, int …; a StrEnum of the words; or Secret.
@@ -53,27 +57,11 @@ class Provider(ABC):
     # pictures: https://replicate.com/docs/topics/webhooks
     artifact_seconds: ClassVar[float] = 3600.0
 
-    # What `of` may change for one account:
-    calls_back: bool
-    artifact_hosts: tuple[str, ...]  # host suffixes its artifact URLs may have
-
     @abstractmethod
     def submit_request(
         self, parameters: Mapping[str, Any], account: Account, reference: str, callback_url: str | None
     ) -> Request:
         """The request that starts a generation. `callback_url` None: it will be polled."""
-
-    def read_submission(self, reply: Reply) -> Submission:
-        """What the answer (status below 400) to `submit_request` says: by default, what a poll would be told.
-
-        Raises: Uncertain where it cannot be read, since the generation may have started.
-        """
-        try:
-            report = self.read_report(reply.body)
-        except Malformed as malformed:
-            words = f"answered {reply.status}, but with {malformed}"
-            raise Uncertain(words, http_status=reply.status) from malformed
-        return Submission(report.upstream_id, report.outcome)
 
     @abstractmethod
     def poll_request(self, upstream_id: str, account: Account) -> Request | None:
@@ -89,6 +77,18 @@ class Provider(ABC):
     @abstractmethod
     def read_error(self, reply: Reply) -> ProviderError:
         """The error behind an answer with status 400 or above. 5xx is `Unavailable`."""
+
+    def read_submission(self, reply: Reply) -> Submission:
+        """What the answer (status below 400) to `submit_request` says: by default, what a poll would be told.
+
+        Raises: Uncertain where it cannot be read, since the generation may have started.
+        """
+        try:
+            report = self.read_report(reply.body)
+        except Malformed as malformed:
+            words = f"answered {reply.status}, but with {malformed}"
+            raise Uncertain(words, http_status=reply.status) from malformed
+        return Submission(report.upstream_id, report.outcome)
 
     def of(self, account: Account) -> Provider:
         """The provider as this account describes it; itself, where accounts describe nothing of it."""

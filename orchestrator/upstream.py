@@ -80,7 +80,7 @@ class Upstream:
 
     @contextmanager
     def download(self, url: str, hosts: Sequence[str], base_url: str) -> Iterator[Iterator[bytes]]:
-        """The chunks of an artifact. `hosts`: suffixes it may come from, beside the host of `base_url`.
+        """The chunks of an artifact. `hosts`: where it may come from, as `may_fetch` takes them.
 
         Every redirect is checked as the URL itself. Raises: CollectFailed.
         """

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator import errors
+from orchestrator import errors, providers
 from orchestrator.accounts_file import ACCOUNT_NUMBERS
+from orchestrator.addresses import may_fetch
 from orchestrator.errors import Invalid, Malformed, ProviderError, Uncertain, Unsupported, describe
 from orchestrator.models import (
     Account,
@@ -178,6 +179,29 @@ def case(request: pytest.FixtureRequest) -> Case:
     return make_case(request.param)
 
 
+FORGETFUL = """
+from orchestrator.provider import Provider
+from orchestrator.providers.runway import Runway
+
+FORGOTTEN = ("signs", "artifact_hosts")
+said = {name: each for name, each in vars(Runway).items() if name[0] != "_" and name not in FORGOTTEN}
+
+
+class Forgetful(Provider):
+    vars().update(said)
+
+
+PROVIDER = Forgetful()
+"""
+
+
+def test_what_a_provider_forgets_to_say_is_told_by_name(tmp_path, monkeypatch):
+    (tmp_path / "forgetful.py").write_text(FORGETFUL, encoding="utf-8")
+    monkeypatch.setattr(providers, "__path__", [*providers.__path__, str(tmp_path)])
+    with pytest.raises(TypeError, match=r"^orchestrator\.providers\.forgetful: .* signs, artifact_hosts: "):
+        registry.__wrapped__()
+
+
 # --- where it is written down -------------------------------------------------------------------------
 
 
@@ -211,6 +235,15 @@ def test_it_says_how_an_outcome_comes(case):
     polls = provider.poll_request(UPSTREAM_ID, case.account) is not None
     assert provider.calls_back or polls or provider.synchronous, "nothing would tell how a job ends"
     assert provider.prompt_parameter in provider.schema().fields
+
+
+def test_pictures_may_be_fetched_from_each_of_its_hosts(case):
+    """Each is an exact host, or `.suffix` for all below it: no wildcard, no scheme, no capital letters."""
+    hosts = case.provider.artifact_hosts
+    assert isinstance(hosts, tuple) and hosts, "give artifact_hosts: pictures from elsewhere are not fetched"
+    for host in hosts:
+        below = f"cdn{host}" if host.startswith(".") else host
+        assert may_fetch(f"https://{below}/0.png", hosts, base_url=""), host
 
 
 # --- parameters ---------------------------------------------------------------------------------------

@@ -11,7 +11,18 @@ from orchestrator.provider import Provider
 
 @cache
 def registry() -> dict[str, Provider]:
-    """Every provider by name."""
+    """Every provider by name. Raises: TypeError where one lacks what every provider must say."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    found = [importlib.import_module(f"{__name__}.{name}").PROVIDER for name in names]
+    found = [_provider_in(name) for name in names]
     return {provider.name: provider for provider in found}
+
+
+def _provider_in(name: str) -> Provider:
+    provider: Provider = importlib.import_module(f"{__name__}.{name}").PROVIDER
+    missing = [each for each in Provider.__annotations__ if not hasattr(provider, each)]
+    if missing:
+        kind = type(provider)
+        raise TypeError(
+            f"{kind.__module__}: {kind.__name__} must say {', '.join(missing)}: see orchestrator/provider.py"
+        )
+    return provider
