@@ -17,6 +17,7 @@ from orchestrator.settings import Settings
 Ports = tuple[int, int, int, int]  # of the receiver, the API, Flower and the operations page
 LOOK_SECONDS = 1.0
 RESTARTS_PER_MINUTE = 5
+SIMULATED = "simulated-accounts.toml"  # in the folder of what runs with the simulator
 SIMULATED_ACCOUNT = """
 [[accounts]]
 provider = "useapi_frames"
@@ -52,8 +53,10 @@ def _stack(simulator: bool, workers: int, collectors: int, ports: Ports) -> Stac
     environ = environment()
     port, api_port, flower_port, operations_port = ports
     folder = Path(environ.get("ORCHESTRATOR_FOLDER") or ".orchestrator")
-    accounts = folder / "simulated-accounts.toml" if simulator else Path(environ["ORCHESTRATOR_ACCOUNTS"])
+    accounts = folder / SIMULATED if simulator else Path(environ["ORCHESTRATOR_ACCOUNTS"])
     settings = _settings_without_accounts() if simulator else read_settings()
+    if not simulator and settings.redis_url is None:
+        _refuse_simulated_jobs(folder)
     stack = Stack(
         folder,
         StackOptions(
@@ -79,6 +82,15 @@ def _stack(simulator: bool, workers: int, collectors: int, ports: Ports) -> Stac
         rows = [SIMULATED_ACCOUNT.format(name=f"studio-{n}", simulator=stack.simulator_url) for n in (1, 2)]
         accounts.write_text("".join(rows), encoding="utf-8")
     return stack
+
+
+def _refuse_simulated_jobs(folder: Path) -> None:
+    """Raises: ConfigurationError where jobs that were meant for the simulator would be paid for."""
+    if (folder / SIMULATED).exists():
+        trouble = f"{folder} remembers the jobs of `up --simulator`: your accounts would pay for what waits"
+        cure = "go to another folder, or name one in ORCHESTRATOR_FOLDER"
+        done = f"Where `orchestrator status` says that nothing waits, deleting {folder / SIMULATED} will do"
+        raise ConfigurationError([f"{trouble}; {cure}. {done}"])
 
 
 def _settings_without_accounts() -> Settings:

@@ -19,6 +19,7 @@ import requests
 
 from orchestrator.cli import main
 from orchestrator.local.processes import free_port
+from orchestrator.up import SIMULATED
 from tests.stack_kit import REPOSITORY
 
 pytestmark = pytest.mark.long
@@ -147,6 +148,14 @@ def family(pid: int) -> set[int]:
         if parent == pid:
             found |= family(int(stat.parent.name))
     return found
+
+
+def test_up_with_your_accounts_does_not_take_up_simulated_jobs(run, tmp_path):
+    (tmp_path / SIMULATED).touch()
+    done = run("up", ORCHESTRATOR_REDIS_URL="", ORCHESTRATOR_FOLDER=str(tmp_path))
+    assert done.returncode != 0
+    assert f"{tmp_path} remembers the jobs of `up --simulator`" in done.stderr
+    assert {each.name for each in tmp_path.iterdir()} == {SIMULATED}, "something was started"
 
 
 @pytest.fixture
