@@ -38,6 +38,21 @@ def test_first_example_of_the_readme_runs_as_written(environment, capsys):
     assert all(re.fullmatch(r"\S+\.png image/png [0-9a-f]{64}", line) for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("page", "prompt"),
+    [(README, "a lighthouse in fog"), (DOCS / "quick-start.md", "a harbour at night")],
+    ids=lambda each: getattr(each, "name", None),
+)
+def test_first_example_goes_on_where_a_prompt_is_refused(page, prompt, environment, capsys):
+    example = next(block.text for block in blocks(page) if block.language == "python")
+    refused = f"{prompt} [moderated]"
+    example = example.replace(prompt, refused).replace('batch="', 'batch="refused-')
+    exec(compile(example, str(page), "exec"), {})
+    told = capsys.readouterr().out
+    assert f"{refused} Text did not pass content moderation. (SAFETY.INPUT.TEXT)\n" in told
+    assert told.count(".png") == 1
+
+
 def test_changelog_has_the_version_of_the_package():
     project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     (version,) = re.findall(r'^version = "(.+)"', project, re.MULTILINE)
