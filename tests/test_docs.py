@@ -49,7 +49,7 @@ def test_first_example_goes_on_where_a_prompt_is_refused(page, prompt, environme
     example = example.replace(prompt, refused).replace('batch="', 'batch="refused-')
     exec(compile(example, str(page), "exec"), {})
     told = capsys.readouterr().out
-    assert f"{refused} Text did not pass content moderation. (SAFETY.INPUT.TEXT)\n" in told
+    assert f"{refused} Moderated: Text did not pass content moderation." in told
     assert told.count(".png") == 1
 
 
