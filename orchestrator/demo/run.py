@@ -58,7 +58,7 @@ def run(folder: Path, stay: bool, console: Console) -> bool:
         with Orchestrator.from_env() as orchestrator:
             as_scripted = _play(orchestrator, stack, folder, console)
         if stay:
-            console.print("\nFlower stays open. Ctrl-C ends everything.")
+            console.print("\nFlower and the operations page stay open. Ctrl-C ends everything.")
             signal.pause()
     return as_scripted
 
