@@ -312,13 +312,13 @@ def test_who_has_shown_a_key_is_given_more_time_for_this_request_alone():
     ours, theirs = socket.socketpair()
     with ours, theirs:
         client = Client(ours, 5.0, set())
-        theirs.sendall(b"x")
+        theirs.sendall(b"xxxx")
         assert client.recv(1) == b"x"
         client.allow(-1)
-        theirs.sendall(b"x")
-        assert client.recv(1) == b""  # its time is over
         client.allow(5)
         assert client.recv(1) == b"x"
+        client.allow(-1)
         client.next_request()
-        theirs.sendall(b"x")
         assert client.recv(1) == b"x"
+        client.allow(-1)
+        assert client.recv(1) == b""  # its time is over

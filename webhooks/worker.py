@@ -33,13 +33,14 @@ STATUSES = {
 
 
 class Client:
-    """A connection. One that is too slow with a request has hung up, as far as its reader can see."""
+    """A connection. One that is too slow with a request has hung up for good, as its reader sees it."""
 
     def __init__(self, socket: Any, idle_seconds: float, idle: set[Client]) -> None:
         self.socket = socket
         self._idle_seconds = idle_seconds
         self._idle = idle
         self._until: float | None = None  # of time.monotonic(); None: between two requests
+        self.has_hung_up = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.socket, name)
@@ -55,7 +56,12 @@ class Client:
             self._until = time.monotonic() + REQUEST_SECONDS
 
     def _receive(self, size: int, seconds: float) -> bytes:
-        if seconds <= 0:
+        data = self._data(size, seconds)
+        self.has_hung_up = not data
+        return data
+
+    def _data(self, size: int, seconds: float) -> bytes:
+        if seconds <= 0 or self.has_hung_up:
             return b""
         self.socket.settimeout(seconds)
         try:
@@ -82,7 +88,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def handle_request(self, listener_name: Any, req: Any, sock: Client, addr: Any) -> None:
         super().handle_request(listener_name, req, sock, addr)
-        if not self.alive or not _is_read(req.body):
+        if not self.alive or not _is_read(req.body) or sock.has_hung_up:
             util.close_graceful(sock.socket)  # so that the answer is not lost with what was not read
             raise StopIteration
         sock.next_request()
