@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import socket
@@ -232,6 +233,18 @@ def test_what_comes_after_a_body_that_stopped_is_not_taken_for_a_request(here, m
         here.connection.shutdown(socket.SHUT_WR)
     assert handled.join(LONG_SECONDS) is None and handled.ready()
     assert here.served == [PATH]
+
+
+def test_who_sends_one_request_behind_the_other_leaves_others_their_turn(here):
+    count, seen = 200, [0]  # so many that all answers find room
+    here.connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * count)
+    here.connection.shutdown(socket.SHUT_WR)
+    handled = here.handle()
+    while not handled.ready():
+        gevent.sleep(0)
+        seen.append(len(here.served))
+    assert seen[-1] == count
+    assert max(after - before for before, after in itertools.pairwise(seen)) <= worker.TURN_REQUESTS
 
 
 # --- what it writes down -------------------------------------------------------------------------------

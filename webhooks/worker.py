@@ -22,6 +22,8 @@ from webhooks.headers import HEADERS
 
 REQUEST_SECONDS = 15.0  # from its first byte to its last
 UNREAD_BYTES = 64 * 2**10  # of a body that is not read; with more the connection ends
+TURN_REQUESTS = 64  # of one connection, which may have sent many; then others have their turn
+REST_SECONDS = 0.001
 
 # What gunicorn calls a bad request; it would answer with a page that repeats what was sent.
 STATUSES = {
@@ -40,6 +42,7 @@ class Client:
         self._idle_seconds = idle_seconds
         self._idle = idle
         self._until: float | None = None  # of time.monotonic(); None: between two requests
+        self._requests = 0
         self.has_hung_up = False
 
     def __getattr__(self, name: str) -> Any:
@@ -77,6 +80,12 @@ class Client:
     def next_request(self) -> None:
         self._until = None
 
+    def give_way(self) -> None:
+        """Called after each request. Where the next one is there already, nothing else lets others go on."""
+        self._requests += 1
+        if self._requests % TURN_REQUESTS == 0:
+            gevent.sleep(REST_SECONDS)
+
 
 class Worker(GeventWorker):  # type: ignore[misc]
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -88,6 +97,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def handle_request(self, listener_name: Any, req: Any, sock: Client, addr: Any) -> None:
         super().handle_request(listener_name, req, sock, addr)
+        sock.give_way()
         if not self.alive or not _is_read(req.body) or sock.has_hung_up:
             util.close_graceful(sock.socket)  # so that the answer is not lost with what was not read
             raise StopIteration
