@@ -86,6 +86,7 @@ def test_an_answer_is_bare_and_says_what_a_browser_must_not_do(stack, method, pa
         (b"POST /" + b"a" * 5000 + b" HTTP/1.1\r\n\r\n", 414),
         (POST.encode() + b"X: " + b"y" * 9000 + b"\r\n\r\n", 431),
         (POST.encode() + b"X: y\r\n" * 65 + b"\r\n", 431),
+        (POST.encode() + (b"X: " + b"y" * 1000 + b"\r\n") * 35, 431),  # and never an end of it
         (POST.encode() + b"no colon <script>\r\n\r\n", 400),
         (POST.encode() + b"Content-Length: -1\r\n\r\n", 400),
         (POST.encode() + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n{}", 400),

@@ -21,6 +21,7 @@ from orchestrator.events import log, warn
 from webhooks.headers import HEADERS
 
 REQUEST_SECONDS = 15.0  # from its first byte to its last
+HEAD_BYTES = 32 * 2**10  # the parser looks at all of it again with each piece that comes
 UNREAD_BYTES = 64 * 2**10  # of a body that is not read; with more the connection ends
 TURN_REQUESTS = 64  # of one connection, which may have sent many; then others have their turn
 REST_SECONDS = 0.001
@@ -42,6 +43,7 @@ class Client:
         self._idle_seconds = idle_seconds
         self._idle = idle
         self._until: float | None = None  # of time.monotonic(); None: between two requests
+        self._head_bytes: int | None = 0  # None: the head is read
         self._requests = 0
         self.has_hung_up = False
 
@@ -59,8 +61,12 @@ class Client:
             self._until = time.monotonic() + REQUEST_SECONDS
 
     def _receive(self, size: int, seconds: float) -> bytes:
+        if self._head_bytes is not None and self._head_bytes > HEAD_BYTES:
+            raise errors.LimitRequestHeaders(f"more than {HEAD_BYTES} bytes")
         data = self._data(size, seconds)
         self.has_hung_up = not data
+        if self._head_bytes is not None:
+            self._head_bytes += len(data)
         return data
 
     def _data(self, size: int, seconds: float) -> bytes:
@@ -77,8 +83,11 @@ class Client:
         """So much time from now on for this request: of somebody who has shown who he is."""
         self._until = time.monotonic() + seconds
 
+    def head_is_read(self) -> None:
+        self._head_bytes = None
+
     def next_request(self) -> None:
-        self._until = None
+        self._until, self._head_bytes = None, 0
 
     def give_way(self) -> None:
         """Called after each request. Where the next one is there already, nothing else lets others go on."""
@@ -96,6 +105,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         super().handle(listener, Client(client, self.cfg.keepalive, self._idle), addr)
 
     def handle_request(self, listener_name: Any, req: Any, sock: Client, addr: Any) -> None:
+        sock.head_is_read()
         super().handle_request(listener_name, req, sock, addr)
         sock.give_way()
         if not self.alive or not _is_read(req.body) or sock.has_hung_up:
