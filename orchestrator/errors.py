@@ -35,7 +35,8 @@ from typing import Any
 # Every part is bounded, so that a long text takes no longer than its length.
 EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 MESSAGE_CHARACTERS = 1000
-QUERY = re.compile(r"(://[^\s\"'?#\\]*)[?#][^\s\"'<>]*")
+# Begins at the last :// of several, so that each is looked at once.
+QUERY = re.compile(r"(://(?:(?!://)[^\s\"'?#\\])*)[?#][^\s\"'<>]*")
 
 
 def without_queries(text: str) -> str:

@@ -20,7 +20,7 @@ TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 # What hides a secret: texts without any of its words, which are quicker to look for, hold none.
 SECRETS = (
     # The reference in a callback's path is what proves it genuine.
-    (("callbacks/",), re.compile(r"(/+callbacks/+[^/\s?'\"]{1,100}/+)[^\s?'\"]+"), r"\1…"),
+    (("callbacks/",), re.compile(r"(/callbacks/+[^/\s?'\"]{1,100}/+)[^\s?'\"]+"), r"\1…"),
     (("?",), re.compile(r"\?[^\s'\"]+"), "?…"),  # a query is never ours
     (("://",), re.compile(r"(\b[\w+.-]{1,20}://)[^\s/'\"@]{1,300}@"), r"\1…@"),  # a login
     (("earer ", "asic "), re.compile(r"(\b(?:[Bb]earer|[Bb]asic) )[^\s'\"]+"), r"\1…"),

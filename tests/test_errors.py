@@ -9,7 +9,13 @@ import re
 import pytest
 
 from orchestrator import errors
-from orchestrator.errors import ConfigurationError, OrchestratorError, ProviderError, describe
+from orchestrator.errors import (
+    ConfigurationError,
+    OrchestratorError,
+    ProviderError,
+    describe,
+    without_queries,
+)
 from orchestrator.models import Secret, State
 
 PROVIDER_FAMILIES = {
@@ -64,6 +70,25 @@ def test_e_mail_addresses_never_show(message, shown):
     error = errors.AccountFull(message)
     assert (str(error), error.message, describe(error)["message"]) == (shown, shown, shown)
     assert error.args == (shown,)  # Celery stores the arguments
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("see https://a.b/c?token=s3cret now", "see https://a.b/c?… now"),
+        ('{"url": "https://a.b/c#s3cret"}', '{"url": "https://a.b/c?…"}'),
+        ("http://a/http://b/c?u=https://d?e", "http://a/http://b/c?…"),
+        (":///://a:b://:?s3cret", ":///://a:b://:?…"),
+        ("what? https://a.b/c", "what? https://a.b/c"),
+    ],
+)
+def test_what_opens_a_url_never_shows(text, shown):
+    assert without_queries(text) == shown
+
+
+@pytest.mark.parametrize("piece", ["://", "a://b/", ":", "/", "://a?"])
+def test_hiding_what_opens_a_url_takes_no_longer_than_the_text_is_long(piece):
+    assert without_queries(piece * 500_000).startswith(piece[:4])  # hours, if each is looked at from each
 
 
 def test_a_configuration_error_says_every_fault():

@@ -124,8 +124,11 @@ def test_both_formats_hide_the_same(said: str, hidden: str, as_json: bool) -> No
 
 
 def test_redacting_takes_no_longer_than_the_line_is_long() -> None:
-    for piece in ("/", "?", "a://", "Bearer ", "/callbacks/x/", "a.b@", "://u:"):
+    for piece in ("/", "?", "a://", "Bearer ", "/callbacks/x/", "/callbacks/", "a.b@", "://u:"):
         assert redacted(piece * 20_000)
+    slashes = "/" * 1_000_000
+    assert redacted(f"{slashes}callbacks/") == f"{slashes}callbacks/"
+    assert redacted(f"callbacks/{slashes}") == f"callbacks/{slashes}"
 
 
 def test_an_account_whose_e_mail_is_in_an_upstream_id_is_not_told(written: StringIO) -> None:
