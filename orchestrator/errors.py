@@ -49,11 +49,16 @@ def without_emails(text: str) -> str:
     return EMAIL.sub("<e-mail>", text) if "@" in text else text
 
 
+def printable(text: str) -> str:
+    """A text in one line, which tells a terminal nothing."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def masked(text: str, most: int = MESSAGE_CHARACTERS) -> str:
     """A stranger's words, fit to be kept and shown: short, one line, without e-mail addresses."""
-    text = without_emails(text[: 4 * most])
-    if not text.isprintable():
-        text = "".join(letter if letter.isprintable() else " " for letter in text)
+    text = printable(without_emails(text[: 4 * most]))
     text = text if len(text) <= most else text[: most - 1] + "…"
     return text.encode("utf-8", "replace").decode()
 

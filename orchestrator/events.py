@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from orchestrator.errors import without_emails
+from orchestrator.errors import printable, without_emails
 
 LOGGER = logging.getLogger("orchestrator")
 
@@ -57,7 +57,10 @@ def what_about() -> Mapping[str, object]:
 
 
 def _plain(value: object) -> object:
-    """As JSON has it. The e-mail address of an account is part of what some providers call a generation."""
+    """As JSON has it. The e-mail address of an account is part of what some providers call a generation.
+
+    A stranger's words make no second line.
+    """
     if isinstance(value, bool | int | float):
         return value
-    return without_emails(str(value))
+    return printable(without_emails(str(value)))

@@ -136,6 +136,13 @@ def test_an_account_whose_e_mail_is_in_an_upstream_id_is_not_told(written: Strin
     assert "example.com" not in written.getvalue()
 
 
+def test_a_strangers_words_make_no_second_line_and_tell_a_terminal_nothing() -> None:
+    text, logger = StringIO(), logging.Logger("text")
+    logger.addHandler(logging.StreamHandler(text))
+    log("attempt.submitted", logger=logger, upstream_id="1\n2026 job.ended\r\u2028\x1b[2J\x9b1m", why=None)
+    assert text.getvalue() == "attempt.submitted upstream_id=1 2026 job.ended   [2J 1m\n"
+
+
 def test_what_is_not_written_costs_nothing() -> None:
     class Costly:
         def __str__(self) -> str:
