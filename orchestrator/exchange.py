@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from orchestrator.bounds import NO_ID, Told, bounded, is_id
 from orchestrator.errors import (
     AccountFull,
     BadReference,
@@ -35,7 +36,6 @@ from orchestrator.models import (
     Request,
     Secret,
     Submission,
-    Succeeded,
 )
 from orchestrator.naming import Naming
 from orchestrator.observer import NOBODY, Observer
@@ -118,7 +118,7 @@ class Exchange:
         if 300 <= reply.status < 400:
             raise Broken(f"answered with a redirect ({reply.status}): is base_url right?")
         if reply.status < 400:
-            return provider.read_submission(reply)
+            return _read_submission(provider, reply)
         error = _read_error(provider, reply)
         if isinstance(error, Unavailable):
             raise Uncertain(error.message, http_status=reply.status, wait_seconds=error.wait_seconds)
@@ -162,7 +162,7 @@ class Exchange:
             answered = answered and found is not None
             for reference, upstream_id in (found or {}).items():
                 if self._attempt_of(provider.name, reference) == attempt:
-                    return True, upstream_id
+                    return (True, upstream_id) if is_id(upstream_id) else (False, None)
         return answered, None
 
     def running(self, provider: str, error: ProviderError) -> dict[str, str] | None:
@@ -170,7 +170,7 @@ class Exchange:
         if not isinstance(error, AccountFull) or error.running is None:
             return None
         found = {self._attempt_of(provider, reference): each for reference, each in error.running.items()}
-        return {attempt: each for attempt, each in found.items() if attempt}
+        return {attempt: each for attempt, each in found.items() if attempt and is_id(each)}
 
     def history(self, account: Account) -> Iterator[tuple[str, Report]]:
         """Our attempts among all that the provider still lists for an account, and how each is doing.
@@ -184,8 +184,9 @@ class Exchange:
                 raise _read_error(provider, reply)
             reports = provider.read_history(reply.body)
             for report in reports:
-                if attempt := self._attempt_of(provider.name, report.reference or ""):
-                    yield attempt, report
+                attempt = self._attempt_of(provider.name, report.reference or "")
+                if attempt and is_id(report.upstream_id):
+                    yield attempt, _taken(provider, report)
             page += 1
 
     def content(self, provider: str, parameters: Mapping[str, Any]) -> str:
@@ -270,15 +271,27 @@ class Exchange:
             return "" if self.keys else reference
 
 
+def _read_submission(provider: Provider, reply: Reply) -> Submission:
+    """Raises: Uncertain where it cannot be read, since the generation may have started."""
+    submission = provider.read_submission(reply)
+    if not is_id(submission.upstream_id):
+        raise Uncertain(f"answered {reply.status}, but with {NO_ID}", http_status=reply.status)
+    return _taken(provider, submission)
+
+
 def _read_report(provider: Provider, body: Any) -> Report:
-    """Raises: Malformed, also where it holds half characters, which nothing could keep."""
+    """Raises: Malformed, also where it tells of what could not be asked for."""
     report = provider.read_report(body)
-    urls = report.outcome.artifact_urls if isinstance(report.outcome, Succeeded) else ()
-    try:
-        "".join((report.upstream_id, *urls)).encode()
-    except UnicodeEncodeError as error:
-        raise Malformed("half a character in the body") from error
-    return report
+    if not is_id(report.upstream_id):
+        raise Malformed(NO_ID)
+    return _taken(provider, report)
+
+
+def _taken(provider: Provider, told: Told) -> Told:
+    taken = bounded(told)
+    if taken is not told:
+        warn("artifacts.left_out", provider=provider.name)
+    return taken
 
 
 def _read_error(provider: Provider, reply: Reply) -> ProviderError:
