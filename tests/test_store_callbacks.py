@@ -9,9 +9,9 @@ import pytest
 from orchestrator.errors import Stale
 from orchestrator.models import Callback
 from orchestrator.store import Store
-from orchestrator.store.journal import KEPT_BYTES
+from orchestrator.store.journal import KEPT_BYTES, KEPT_PARKED
 from tests import store_kit
-from tests.store_kit import ERROR, FAILURE, NOW, OTHER, PROVIDER, TIMING, URLS, opened, submit
+from tests.store_kit import DAY, ERROR, FAILURE, NOW, OTHER, PROVIDER, TIMING, URLS, opened, submit
 
 server, raw, store = store_kit.server, store_kit.raw, store_kit.store
 
@@ -153,6 +153,31 @@ def test_a_failure_that_a_callback_tells_of_lines_the_job_up_again(submitted):
 def test_of_a_long_body_the_beginning_is_kept(submitted):
     submitted.journal.hear(callback(body=b"x" * (KEPT_BYTES + 1)), UPSTREAM, True)
     assert submitted.journal.recent(1)[0].body == "x" * KEPT_BYTES
+
+
+def test_what_is_no_text_takes_no_more_room(submitted):
+    for body in (b"\xff" * KEPT_BYTES, b"x" + "ä".encode() * KEPT_BYTES):
+        submitted.journal.hear(callback(body=body), UPSTREAM, True)
+        kept = submitted.journal.recent(1)[0].body.encode()
+        assert KEPT_BYTES - 3 < len(kept) <= KEPT_BYTES
+
+
+def test_of_an_attempt_that_is_not_known_the_latest_callbacks_are_parked(store, raw):
+    """Who has one genuine URL does not fill Redis."""
+    store.journal.note(callback("other.1"), "unreadable")
+    for number in range(40):
+        told = callback("nobody.1", body=b"%d" % number)
+        if number % 2:
+            store.journal.note(told, "unreadable")
+        else:
+            assert settle(store, told) == "unknown"
+    parked = store.journal.recent(KEPT_PARKED, parked=True)
+    assert [entry.body for entry in parked] == [*(str(number) for number in range(39, 31, -1)), "{}"]
+    assert (raw.llen("orc:parked:nobody.1"), raw.llen("orc:parked:other.1")) == (8, 1)
+    assert 0 < raw.ttl("orc:parked:nobody.1") <= DAY
+    store.journal.forget_parked(parked[3].id)
+    store.journal.note(callback("nobody.1"), "unreadable")
+    assert store.journal.count(parked=True) == 8
 
 
 def test_a_server_that_has_forgotten_the_steps_is_told_them_again(submitted, raw):

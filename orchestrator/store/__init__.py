@@ -34,6 +34,7 @@ Keys (all begin with `orc:`; the scripts in lua/ build them):
     ended-in:<batch>            stream  job ids in the order they ended
     lanes-of:<batch>            set     lanes its jobs waited in
     callbacks, parked           stream  genuine callbacks; those of attempts that are not known, or unreadable
+    parked:<attempt>            list    the latest of its callbacks in `parked`, by their ids; for a day
     delivery:<provider>:<hash>  string  a signed callback that was taken
     durations:<provider>/<model>  list  seconds of the latest generations
     missing                     hash    provider → share of callbacks that did not come

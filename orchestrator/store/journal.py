@@ -13,7 +13,7 @@ from orchestrator.store.link import PREFIX, Link
 RECENT, PARKED = f"{PREFIX}callbacks", f"{PREFIX}parked"
 KEPT_RECENT = 2_000
 KEPT_PARKED = 10_000  # of attempts that are not known: what a lost Redis may have to be rebuilt from
-KEPT_BYTES = 64 * 2**10  # of one body
+KEPT_BYTES = 64 * 2**10  # of one body, as text
 PARKED_ID = "p"  # the ids of parked ones begin with it: the two streams count by themselves
 PER_CALL = 200
 CLOCKS_APART_SECONDS = 60.0  # at most, of Redis and ours
@@ -129,8 +129,13 @@ def told_of(callback: Callback) -> tuple[str | float, ...]:
         callback.provider,
         callback.account,
         callback.attempt,
-        callback.body[:KEPT_BYTES].decode("utf-8", "replace"),
+        _kept(callback.body),
     )
+
+
+def _kept(body: bytes) -> str:
+    text = body[:KEPT_BYTES].decode("utf-8", "replace")  # which makes three bytes of one that is wrong
+    return text.encode()[:KEPT_BYTES].decode("utf-8", "ignore")
 
 
 def word_of(word: str) -> str:

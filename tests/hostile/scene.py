@@ -7,7 +7,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +54,7 @@ class Scene:
     orchestrator: Orchestrator
     jobs: list[Job]
     waiting: list[Waiting]
-    signed_reference: str
+    reference: Callable[[], str]  # the next one of the signing provider's, of an attempt that nobody knows
     signed_deliveries: int = 0  # of this scene's; each is parked, as nobody knows its attempt
 
     def attack(self, count: int, seed: int) -> Figures:
@@ -66,7 +66,7 @@ class Scene:
             pid=self.stack.processes.pid("receiver"),
             requests=count,
             seed=seed,
-            spoils=Spoils(self.waiting, self.signed_reference, delivered),
+            spoils=Spoils(self.waiting, self.reference(), delivered),
             honest=self._honest,
         )
         figures.log_lines = log.read_bytes().count(b" WARNING ") - lines
@@ -105,7 +105,7 @@ class Scene:
     def _signed(self, delivery: str) -> bytes:
         self.signed_deliveries += 1
         body = json.dumps({"task_id": "task-1", "status": "IN_PROGRESS", "generated": []}).encode()
-        return signed(self.signed_reference, body, delivery, time.time(), SIGNING_SECRET.encode())
+        return signed(self.reference(), body, delivery, time.time(), SIGNING_SECRET.encode())
 
     def _deliver(self, delivery: str) -> bytes:
         """A genuine delivery that is taken; the attacker has seen it."""
@@ -138,9 +138,12 @@ def scene(folder: Path) -> Iterator[Scene]:
             keys = [Secret(stack.environment["ORCHESTRATOR_SECRET_KEYS"])]
             jobs = [orchestrator.enqueue(UNSIGNED, {"text_prompt": f"{n} [forever]"}) for n in range(JOBS)]
             waiting = [_submitted(orchestrator, job, keys) for job in jobs]
-            # Of an attempt that nobody knows: what it brings is taken, and changes nothing.
-            reference = sign_reference(SIGNED, Reference(f"{uuid.uuid4()}.1", SIGNED_ACCOUNT), keys)
-            yield Scene(stack, orchestrator, jobs, waiting, reference)
+            yield Scene(stack, orchestrator, jobs, waiting, lambda: _unknown(keys))
+
+
+def _unknown(keys: list[Secret]) -> str:
+    """Of an attempt that nobody knows: what it brings is taken, and changes nothing."""
+    return sign_reference(SIGNED, Reference(f"{uuid.uuid4()}.1", SIGNED_ACCOUNT), keys)
 
 
 def _submitted(orchestrator: Orchestrator, job: Job, keys: list[Secret]) -> Waiting:

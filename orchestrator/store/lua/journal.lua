@@ -8,13 +8,25 @@ local function taken_before()
   return taken and (taken == digest and 'again' or 'replay')
 end
 
+-- One of an attempt that is not known, or that cannot be read. Of each attempt the latest few are kept: who has one
+-- genuine URL can send to it what he likes, for ever.
+local PARKED_OF_ATTEMPT = 8
+local function park(attempt, kept, fields)  -- seldom
+  local parked, ids = P .. 'parked', P .. 'parked:' .. attempt
+  local id = redis.call('XADD', parked, 'MAXLEN', '~', kept, '*', unpack(fields))
+  if redis.call('RPUSH', ids, id) > PARKED_OF_ATTEMPT then redis.call('XDEL', parked, redis.call('LPOP', ids)) end
+  redis.call('EXPIRE', ids, DAY)
+end
+
 -- What it led to. One that was refused may come again.
 local function note(word)
   local delivery, digest, remembered, recent, parked, at, provider, account, attempt, body = unpack(ARGV, #ARGV - 9)
-  local key, kept = P .. 'callbacks', recent
-  if word == 'unknown' or word == 'unreadable' then key, kept = P .. 'parked', parked end
-  redis.call('XADD', key, 'MAXLEN', '~', kept, '*', 'at', at, 'provider', provider, 'account', account,
-    'attempt', attempt, 'word', word, 'body', body)
+  local fields = {'at', at, 'provider', provider, 'account', account, 'attempt', attempt, 'word', word, 'body', body}
+  if word == 'unknown' or word == 'unreadable' then
+    park(attempt, parked, fields)
+  else
+    redis.call('XADD', P .. 'callbacks', 'MAXLEN', '~', recent, '*', unpack(fields))
+  end
   if delivery ~= '' and word ~= 'mismatch' and word ~= 'unreadable' then
     redis.call('SET', delivery, digest, 'EX', remembered)
   end
