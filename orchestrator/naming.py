@@ -34,8 +34,7 @@ class Naming:
     def name(self, job: Job, place: int) -> str:
         """Where one of a job's pictures is kept: folders and name, without a suffix. The same each time."""
         words = {
-            # The batch of a tenant is a folder of the tenant's.
-            "batch": "/".join(plain(part) for part in (job.batch or NO_BATCH).split("/", 1)),
+            "batch": _folder(job.batch),
             "job": plain(job.id),
             # It names a job within its batch only.
             "custom_id": plain(job.custom_id if job.custom_id and job.batch else job.id),
@@ -75,6 +74,13 @@ def faults(template: str) -> list[str]:
             other = sorted(beside)[0]
             found.append(f"{{{other}}} and {{{own}}} run into each other: put / between them")
     return found
+
+
+def _folder(batch: str) -> str:
+    """Where the pictures of a batch are. The batch of a tenant is a folder of the tenant's."""
+    if batch == NO_BATCH:
+        return _changed(batch, 60)  # that folder is of the jobs without one
+    return "/".join(plain(part) for part in (batch or NO_BATCH).split("/", 1))
 
 
 def plain(text: str) -> str:

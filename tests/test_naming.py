@@ -12,6 +12,7 @@ from hypothesis import strategies as some
 
 from orchestrator.models import Job, State
 from orchestrator.naming import DEFAULT, FIELDS, Naming, faults
+from orchestrator.schemas import NAME
 
 ID = "0a1b2c3d-0000-4000-8000-000000000001"
 WILD = [
@@ -110,6 +111,15 @@ def test_names_that_are_nearly_the_same_are_not(template):
         for batch, custom, place in itertools.product(likely, likely, (1, 2, 12))
     ]
     assert len(set(made)) == len(made)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_batch_that_is_called_as_the_folder_of_jobs_without_one_has_another(template):
+    alone, theirs = job(id="A", batch=""), job(id=ID, batch="jobs", custom_id="A")
+    assert Naming(template).name(alone, 1) != Naming(template).name(theirs, 1)
+    batch = Naming().name(theirs, 1).split("/")[0]
+    assert NAME(batch) == batch != "jobs"
+    assert Naming().name(job(batch=batch), 1).split("/")[0] != batch
 
 
 @pytest.mark.parametrize("custom", ["a/b", "a\\b", "a//b", "a*b", "../a/b"])
