@@ -40,7 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)
     monkeypatch.setenv("ORCHESTRATOR_FOLDER", str(tmp_path / "run"))
     monkeypatch.setenv("ORCHESTRATOR_ARTIFACTS", "none")
-    monkeypatch.setattr(waiting, "STILL_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.005)
     return tmp_path
 
 
@@ -98,12 +98,12 @@ def test_while_anything_changes_nobody_is_asked(alone, capsys):
         return len(looks)
 
     with waiting.waiting(alone, look):
-        eventually(lambda: len(looks) > 5)
+        eventually(lambda: len(looks) > 3 * waiting.STILL_LOOKS)
     assert capsys.readouterr().err == ""
 
 
 def test_where_a_worker_answers_nothing_is_said(orchestrator, monkeypatch, capsys):
-    monkeypatch.setattr(waiting, "STILL_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.005)
     with waiting.waiting(orchestrator, lambda: "the same"):
         eventually(lambda: "doubt" not in {thread.name for thread in threading.enumerate()})
     assert capsys.readouterr().err == ""

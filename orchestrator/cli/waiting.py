@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from orchestrator.client import Orchestrator
 
-STILL_SECONDS = 10.0  # without a change
+LOOK_SECONDS = 1.0
+STILL_LOOKS = 10  # that show the same
 ANSWER_SECONDS = 2.0
 
 NOBODY = "no worker answers, so nothing is begun"
@@ -32,10 +33,11 @@ def waiting(orchestrator: Orchestrator, look: Callable[[], object]) -> Iterator[
 
     def doubt() -> None:
         with suppress(Exception):  # trouble in asking is told by what is waited for
-            seen = look()
-            while not is_over.wait(STILL_SECONDS):
+            seen, still = look(), 0
+            while not is_over.wait(LOOK_SECONDS):
                 before, seen = seen, look()
-                if seen == before:
+                still = still + 1 if seen == before else 0
+                if still == STILL_LOOKS:
                     workers = orchestrator.flow.broker.workers(ANSWER_SECONDS)
                     if not workers and not is_over.is_set():
                         # Not by click, which writes past what a live display makes of sys.stderr.
