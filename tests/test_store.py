@@ -104,14 +104,6 @@ def test_attempt_is_opened_once_more_for_the_call_whose_answer_was_lost(store):
     assert not store._link.step(*asked)
 
 
-def test_finish_is_held_once_more_for_the_call_whose_answer_was_lost(store):
-    collecting(store)
-    begun = store.begin_finish("j", NOW)
-    held = store.collecting.hold("j", NOW + 30, begun.token)
-    assert held and store.collecting.hold("j", NOW + 30, begun.token) == held
-    assert not store.collecting.hold("j", NOW + 31, begun.token)
-
-
 def test_stale_attempt_cannot_be_opened(store):
     opened(store, "j")
     assert lose(store, "j.1") == ["j.2"]

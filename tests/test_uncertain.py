@@ -187,6 +187,7 @@ def test_a_callback_is_taken_though_another_account_tries_by_now(enqueue, told, 
     client.operations.pause("account", first)
     try:
         eventually(lambda: (record := job.record).attempts == 2 and record.account != first)
+        eventually(lambda: accepted() - before == 2)
         reference = sign_reference(GENERIC, Reference(f"{job.id}.1", first), client.flow.exchange.keys)
         upstream_id = client.flow.store.attempt(f"{job.id}.1").upstream_id
         body = {"job": {"id": upstream_id, "state": "done", "images": [{"url": picture}]}}

@@ -6,10 +6,8 @@ local function finish_due(id, now)
 end
 
 -- Until when a finish that is begun, or held, now is its worker's. No two are alike, so it is a token as well.
-local function lease_from(now) return string.format('%.17g', now + FINISH_PATIENCE) end
-
 local function lease_finish(id, now)
-  local lease = lease_from(now)
+  local lease = string.format('%.17g', now + FINISH_PATIENCE)
   redis.call('HSET', job_key(id), 'finishing', lease, 'begun', 1)
   redis.call('ZADD', DUE, lease, 'job:' .. id)
   return lease
