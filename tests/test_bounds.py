@@ -75,7 +75,7 @@ def test_what_could_not_be_asked_for_is_none(told):
     with pytest.raises(Uncertain, match="answered 200, but with an id of over 1,024 characters, of dots"):
         exchange(task(told)).submit(FRAMES, ATTEMPT, {"text_prompt": "a fox"})  # which is not repeated
     assert exchange(task(told)).ask(FRAMES, ID) == Pending(heard=False)
-    assert exchange({"tasks": [task(told)]}).search(FRAMES, ATTEMPT) == (False, None)  # nor is it denied
+    assert exchange({"tasks": [task(told)]}).search(FRAMES, ATTEMPT, 0.0) == (False, None)  # nor is it denied
     assert exchange().running(FRAMES.provider, AccountFull("full", running={ATTEMPT: told})) == {}
     assert list(exchange({"tasks": [task(told)]}).history(FRAMES)) == []
 
@@ -89,7 +89,7 @@ def test_a_callback_with_such_an_id_cannot_be_read(told):
 
 def test_where_it_is_an_id_it_is_found():
     made = exchange({"tasks": [task()]})
-    assert made.search(FRAMES, ATTEMPT) == (True, ID)
+    assert made.search(FRAMES, ATTEMPT, 0.0) == (True, ID)
     assert [(attempt, report.upstream_id) for attempt, report in made.history(FRAMES)] == [(ATTEMPT, ID)] * 3
 
 
