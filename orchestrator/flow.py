@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 POLLS_PER_MESSAGE = 50
 SUBMIT_WITHIN_SECONDS = 10.0  # of being opened: later, the attempt may have been searched for and given up
-INSIST_SECONDS, INSIST_EVERY_SECONDS = 1_800.0, 1.0  # as long as an attempt has by default
+INSIST_SECONDS, INSIST_EVERY_SECONDS = 600.0, 1.0
 CONFLICTS_SHOWN = 5
 MAX_ATTEMPTS = 5  # where the account, which would say, is not known here
 
@@ -145,7 +145,7 @@ class Flow:
     def _insist(self, tell: Callable[[], object]) -> None:
         """Tell Redis what nobody else knows, and what may be paid for; again while it does not answer.
 
-        Raises: StoreUnavailable, where it has not for as long as an attempt goes on.
+        Raises: StoreUnavailable, where it does not for 600 s.
         """
         give_up_at = self.clock() + INSIST_SECONDS
         while True:

@@ -708,7 +708,7 @@ def test_provider_that_did_not_hear_of_the_end_of_a_revoked_job_is_asked_again(
     submitted(orchestrator, result.id)
     orchestrator.flow.store.cancel(result.id, time.time())  # by one who died before he asked the provider
     assert len(upstream(prompt)) == 1
-    tasks.revoked(SimpleNamespace(id=result.id), expired=False)  # the message that should have finished it
+    tasks.revoked(SimpleNamespace(id=result.id), terminated=False)  # the message that should have finished it
     eventually(lambda: not upstream(prompt), "deleted upstream")
 
 

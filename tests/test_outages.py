@@ -119,7 +119,7 @@ def test_what_a_post_led_to_is_told_until_redis_takes_it(orchestrator, phase):
     assert orchestrator.job(job.id).result(timeout=PATIENCE).attempts == 1
 
 
-def test_what_a_post_led_to_is_given_up_once_its_attempt_is_lost_anyway(orchestrator):
+def test_what_a_post_led_to_is_given_up_where_redis_stays_away(orchestrator):
     now, pauses = time.time(), []
 
     def sleep(seconds: float) -> None:
@@ -141,7 +141,7 @@ def test_what_a_post_led_to_is_given_up_once_its_attempt_is_lost_anyway(orchestr
     )
     with pytest.raises(StoreUnavailable):
         alone.submit(FRAMES, str(uuid.uuid4()), 1, {"text_prompt": "a"})
-    assert 1_800 <= sum(pauses) < 1_900
+    assert 600 <= sum(pauses) < 700
 
 
 @pytest.mark.parametrize("error", [OperationalError("the broker is away"), StoreUnavailable("Redis, too")])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.worker import state as working
+from celery.worker.control import Panel
 
 from tests.stack_kit import PATIENCE, eventually
 
@@ -71,6 +75,30 @@ def test_task_that_is_to_be_terminated_as_it_begins_breaks_nothing(module):
     pool.apply_async(str, callback=told.append, accept_callback=lambda pid, _: pool.terminate_job(pid, 15))
     eventually(lambda: told == [""])
     pool.stop()
+
+
+def test_what_runs_in_a_thread_is_cancelled_and_not_told_to_have_been_terminated(module):
+    """Its task would be over to Celery, and be revoked, while its picture is kept."""
+    from workers import tasks
+
+    class Running:
+        id, task = str(uuid.uuid4()), tasks.generate
+
+        def terminate(self, *_: Any, **__: Any) -> None:
+            ended.append(self.id)
+
+    ended: list[str] = []
+    request, pool = Running(), module.TaskPool(limit=1)
+    state = SimpleNamespace(consumer=SimpleNamespace(pool=pool), app=tasks.app)
+    working.requests[request.id] = request
+    try:
+        for word, more in (("revoke", {"terminate": True}), ("terminate", {"signal": "TERM"})):
+            assert "ok" in Panel.data[word](state, task_id=request.id, **more)
+        assert request.id in working.revoked
+    finally:
+        working.requests.pop(request.id)
+        working.revoked.discard(request.id)
+    assert ended == []
 
 
 def test_pool_tells_celery_what_it_asks_and_ends_its_threads(module):

@@ -101,9 +101,8 @@ class Phases(Task):  # type: ignore[misc]
     def _submit(
         self, job_id: str, request: Mapping[str, Any], provider: str, parameters: Mapping[str, Any]
     ) -> None:
-        number, shown = request[ATTEMPT], None
-        if number == 1 and not request.get("ignore_result"):
-            shown = results.started(job_id, request["hostname"])
+        number = request[ATTEMPT]
+        shown = None if request.get("ignore_result") else results.started(job_id, request["hostname"])
         with within(SUBMIT, job_id, request), _postponing(job_id, SUBMIT):
             flow.submit(provider, job_id, number, parameters, shown)
 

@@ -65,7 +65,7 @@ class TaskPool(thread.TaskPool):  # type: ignore[misc]
         self.on_stop()
 
     def terminate_job(self, pid: int, signal: int | None = None) -> None:
-        """Of `revoke(terminate=True)`: the job is cancelled besides, and a thread cannot be ended."""
+        """A thread cannot be ended. An error here would leave Celery with its message for ever."""
 
     def on_apply(
         self,

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from celery.concurrency.thread import TaskPool
 from celery.worker.control import Panel
 
 from orchestrator.errors import StoreUnavailable
@@ -13,17 +14,24 @@ from orchestrator.events import warn
 
 
 def hook(cancel: Callable[[str], object]) -> None:
-    """Let the worker's `revoke` command cancel jobs, too. Ids of other tasks are left to Celery."""
+    """Let the worker's `revoke` and `terminate` cancel jobs, too. Ids of other tasks are left to Celery.
+
+    A thread cannot be ended: what runs in one is not told to have been.
+    """
     celerys_own = Panel.data["revoke"]
 
-    def revoke(state: Any, task_id: str | list[str], **options: Any) -> Any:
+    def revoke(state: Any, task_id: str | list[str], terminate: bool = False, **options: Any) -> Any:
         ids = [task_id] if isinstance(task_id, str) else list(task_id)
+        can_end = not isinstance(state.consumer.pool, TaskPool)
         try:
-            return celerys_own(state, task_id, **options)
+            return celerys_own(state, task_id, terminate=terminate and can_end, **options)
         finally:
             aside(cancel, ids)
 
-    Panel.data["revoke"] = revoke
+    def end(state: Any, signal: Any, task_id: str | list[str], **options: Any) -> Any:
+        return revoke(state, task_id, terminate=True, signal=signal, **options)
+
+    Panel.data.update(revoke=revoke, terminate=end)
 
 
 def aside(see_to: Callable[[str], object], job_ids: Sequence[str]) -> None:

@@ -165,19 +165,25 @@ def notify(host: str) -> None:
 
 
 @task_revoked.connect(sender=generate)  # type: ignore[untyped-decorator]
-def revoked(request: Any, expired: bool, **_: Any) -> None:
+def revoked(request: Any, terminated: bool, **_: Any) -> None:
     """A message that Celery itself discarded: it expired before its submit, or was revoked.
+
+    One that runs ends its job by itself, or the due list does: `terminated` says so.
 
     Its consumer calls this, and must not wait for the provider, which may be asked to stop.
     """
-    revoke.aside(_discarded, [request.id])
+    revoke.aside(_cancel if terminated else _end, [request.id])
 
 
-def _discarded(job_id: str) -> None:
+def _cancel(job_id: str) -> None:
     if not flow.cancel(job_id):
         for job in flow.store.jobs([job_id]):
             if job.state is State.CANCELLED:
                 flow.stop_again(job)
+
+
+def _end(job_id: str) -> None:
+    _cancel(job_id)
     flow.end(job_id, None, "revoked after the pictures were made")
 
 

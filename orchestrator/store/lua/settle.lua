@@ -17,6 +17,8 @@ if not (job and job[1]) then return {'unknown', false, {}} end
 local state, batch = job[1], job[2] or ''
 -- A callback that is genuine for another generation does not speak for this one.
 if known_as and upstream_id ~= '' and known_as ~= upstream_id then return {'mismatch', false, {}} end
+-- While its provider was asked whether it has it, somebody else told what it is called there.
+if known_as and known_as ~= '' and was ~= 'closed' and ARGV[18] == '1' then return {'pending', false, {}} end
 if source ~= '' then count(provider, source) end
 if upstream_id ~= '' and not known_as then
   redis.call('HSET', attempt_key(attempt), 'upstream_id', upstream_id)
@@ -48,8 +50,6 @@ local function again()  -- seldom
 end
 
 if was == 'closed' then return again() end
--- While its provider was asked whether it has it, somebody else told what it is called there.
-if known_as and ARGV[18] == '1' then return {'pending', false, {}} end
 
 -- What a failure tells of the account.
 local function learn()  -- seldom
