@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from click import ClickException
 
 from orchestrator import Orchestrator
 from orchestrator.cli import main, waiting
+from orchestrator.errors import StoreUnavailable
 from tests.stack_kit import PATIENCE, eventually
 
 FRAMES = "useapi_frames"
@@ -62,7 +64,8 @@ def said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
         def end() -> None:
             ears.told.wait(PATIENCE)
-            with Orchestrator.from_env() as client:
+            # Once the jobs are cancelled, the command may end, and its own server with it.
+            with suppress(StoreUnavailable), Orchestrator.from_env() as client:
                 client.batch("b").cancel()
 
         ending = threading.Thread(target=end)
