@@ -277,7 +277,7 @@ def test_secret_can_be_set_rotated_and_taken_away(freepik):
     first, second = told["webhook-signature"].split(" ")
     assert (first[:3], second[:3]) == ("v1,", "v2,")
     raw = json.dumps(body).encode()
-    for secret, signature in (("old", first), ("new", second.replace("v2", "v1"))):
+    for secret, signature in (("old", first), ("new", second.replace("v2", "v1", 1))):
         Webhook(secret.encode()).verify(raw, {**told, "webhook-signature": signature})
     assert freepik.control(freepik_secret={"key": KEY, "secret": None}) == 200
     path, _ = freepik.with_callback("a lake")
