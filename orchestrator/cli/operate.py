@@ -11,7 +11,7 @@ import click
 from orchestrator.cli.plainly import json_option, pairs, with_orchestrator
 from orchestrator.operations import KINDS
 from orchestrator.views.accounts import show_accounts
-from orchestrator.views.printing import console, tell
+from orchestrator.views.printing import amount, console, tell
 
 if TYPE_CHECKING:
     from orchestrator.client import Orchestrator
@@ -91,8 +91,8 @@ def resume(orchestrator: Orchestrator, kind: str, name: str, as_json: bool) -> N
     if held and held[1]:
         cost, most = held
         told.append(
-            f"it has cost {cost:g} of the {most:g} that it may, and is paused again before it would cost "
-            f"more: `orchestrator cap batch {name} AMOUNT` raises that"
+            f"it has cost {amount(cost)} of the {amount(most)} that it may, and is paused again before it "
+            f"would cost more: `orchestrator cap batch {name} AMOUNT` raises that"
         )
     tell(as_json, {"kind": kind, "name": name, "paused": False}, *told)
 

@@ -12,7 +12,7 @@ from orchestrator import bill
 from orchestrator.models import Job, State
 from orchestrator.operations import failure_of
 from orchestrator.store.batches import Standing
-from orchestrator.views.printing import counted
+from orchestrator.views.printing import amount, counted
 from webhooks.operations.errands import act, ask, is_sure, orchestrator
 from webhooks.operations.numbers import Numbers
 from webhooks.operations.paging import ROWS, first_place, fitting, page_of
@@ -99,9 +99,10 @@ def resume(name: str) -> Response:
         held = operations.spent(name)
         operations.resume("batch", name)
         if held and held[1]:
+            cost, most = map(amount, held)
             return (
-                f"batch {name} takes work again; it has cost {held[0]:g} of the {held[1]:g} that it may, and "
-                "is paused again before it would cost more: raise its spend cap"
+                f"batch {name} takes work again; it has cost {cost} of the {most} that it may, and is paused "
+                "again before it would cost more: raise its spend cap"
             )
         return f"batch {name} takes work again"
 
@@ -155,7 +156,7 @@ def limit(name: str) -> Response:
             client.batches.limit(name, most, share)
         told = [f"{most} failures"] if most else []
         told += [f"a share of {share:g} that failed"] if share else []
-        told += [f"a cost of {cap:g}"] if cap else []
+        told += [f"a cost of {amount(cap)}"] if cap else []
         note = "; it is paused until you resume it" if client.operations.spent(name) else ""
         return f"batch {name} is stopped by {' or '.join(told) or 'nothing'}{note}"
 
