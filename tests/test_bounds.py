@@ -10,33 +10,20 @@ from orchestrator.bounds import ID_CHARACTERS, URL_CHARACTERS, URLS, bounded, is
 from orchestrator.errors import AccountFull, Malformed, Rejected, Uncertain
 from orchestrator.exchange import Exchange
 from orchestrator.models import (
-    Account,
     Callback,
     Failed,
     Pending,
     Reply,
     Report,
     Request,
-    Secret,
     Succeeded,
     Tries,
 )
 from orchestrator.providers import registry
 from orchestrator.settlement import settlement
+from tests.store_kit import account
 
-FRAMES = Account(
-    provider="useapi_frames",
-    name="studio-1",
-    token=Secret("t"),
-    max_jobs=5,
-    base_url="https://api.useapi.net/v1/runwayml",
-    fields={},
-    deadline_seconds=1800,
-    poll_seconds=10,
-    net_seconds=60,
-    timeout_seconds=30,
-    max_attempts=5,
-)
+FRAMES = account("studio-1", "useapi_frames", max_jobs=5)
 ATTEMPT, ID = "j.1", "user:1-runwayml:a@example.com-task:0f6c"
 IDS = [".", "..", "x" * (ID_CHARACTERS + 1), "/" * 1_000_000, "1\n2", "1\x1b[2J", "\ud83d", "1\u2028"]
 URL = "https://d1.cloudfront.net/{}.png"

@@ -33,17 +33,12 @@ def waiting(orchestrator: Orchestrator, look: Callable[[], object]) -> Iterator[
 
     def doubt() -> None:
         with suppress(Exception):  # trouble in asking is told by what is waited for
-            seen, still = look(), 0
-            while not is_over.wait(LOOK_SECONDS):
-                before, seen = seen, look()
-                still = still + 1 if seen == before else 0
-                if still == STILL_LOOKS:
-                    workers = orchestrator.flow.broker.workers(ANSWER_SECONDS)
-                    if not workers and not is_over.is_set():
-                        # Not by click, which writes past what a live display makes of sys.stderr.
-                        cure = START_FIRST if orchestrator.owns_server else START_ONE
-                        print(f"{NOBODY}: {cure}", file=sys.stderr)
-                    return
+            if not _stands_still(look, is_over) or orchestrator.flow.broker.workers(ANSWER_SECONDS):
+                return
+            if not is_over.is_set():
+                # Not by click, which writes past what a live display makes of sys.stderr.
+                cure = START_FIRST if orchestrator.owns_server else START_ONE
+                print(f"{NOBODY}: {cure}", file=sys.stderr)
 
     doubting = threading.Thread(target=doubt, name="doubt", daemon=True)
     doubting.start()
@@ -52,3 +47,14 @@ def waiting(orchestrator: Orchestrator, look: Callable[[], object]) -> Iterator[
     finally:
         is_over.set()
         doubting.join()
+
+
+def _stands_still(look: Callable[[], object], is_over: threading.Event) -> bool:
+    """Waits until it shows the same for a while, or until it is over: then it does not."""
+    seen, still = look(), 0
+    while still < STILL_LOOKS:
+        if is_over.wait(LOOK_SECONDS):
+            return False
+        before, seen = seen, look()
+        still = still + 1 if seen == before else 0
+    return True
