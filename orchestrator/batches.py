@@ -153,7 +153,7 @@ class Batches:
                 broker.submit(step.grants)
                 broker.results.revoke(step.quiet)
                 store.revoked(step.quiet)
-                list(pool.map(lambda held: self.flow.stop(*held), step.to_stop))
+                list(pool.map(lambda held: self.flow.endings.stop(*held), step.to_stop))
                 broker.finish(step.finishes)
                 progress(cancelled)
         broker.submit(store.batches.end_cancel(batch, self.flow.clock()))

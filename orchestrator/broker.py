@@ -22,6 +22,7 @@ from orchestrator.models import CLAIM_PUSH_SECONDS, RETENTION, Message
 from orchestrator.observer import NOBODY, Observer
 from orchestrator.redis_queues import Sent
 from orchestrator.results import Results
+from orchestrator.task_events import TaskEvents
 
 GENERATE = "orchestrator.generate"
 TICK = "orchestrator.tick"
@@ -94,6 +95,7 @@ class Broker:
     def __init__(self, app: Celery, observer: Observer = NOBODY) -> None:
         self.app = app
         self.results = Results(app)
+        self.task_events = TaskEvents(app)
         self._observer = observer
         self._see_to: Callable[[Sequence[Sent]], None] = self.publish
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.custody import Custody
+from orchestrator.endings import Endings
 from orchestrator.errors import (
     BadReference,
     Conflict,
-    JobCancelled,
-    JobFailed,
     Malformed,
     ProviderError,
     StoreUnavailable,
@@ -25,19 +23,16 @@ from orchestrator.errors import (
     Uncertain,
 )
 from orchestrator.events import log
-from orchestrator.leases import Lease, Leases
 from orchestrator.models import (
     Account,
     Callback,
     Failed,
-    Job,
     Message,
     NewJob,
     Outcome,
     Pending,
     Report,
     Shown,
-    State,
     Succeeded,
     Tries,
     attempt_id,
@@ -98,11 +93,17 @@ class Flow:
         number: int,
         parameters: Mapping[str, Any],
         shown: Shown | None = None,
+        alone_at: str = "",
     ) -> None:
-        """Open the granted attempt and make its POST. `shown` is what Celery says of it from then on."""
+        """Open the granted attempt and make its POST. `shown` is what Celery says of it from then on.
+
+        `alone_at`: the worker, where nothing but its result follows from the end of the task.
+        """
         attempt = attempt_id(job_id, number)
         opened_at = self.clock()
-        opened = self.store.open(attempt, opened_at, self.exchange.content(provider, parameters), shown)
+        on_behalf = alone_at if self.exchange.artifacts is None else ""
+        content = self.exchange.content(provider, parameters)
+        opened = self.store.open(attempt, opened_at, content, shown, on_behalf)
         if opened is None:
             return
         if opened.refused:
@@ -241,58 +242,15 @@ class Flow:
         return self.store.due_at(known.job_id)
 
     def finish(self, job_id: str, on_again: Callable[[], None] = lambda: None) -> dict[str, Any] | None:
-        """Collect a job's pictures and give its result; None where somebody else does, or it must wait.
-
-        `on_again` is called first where a finish was begun before, of which nothing was heard.
-        Raises: JobFailed or JobCancelled, where that is how the job ended.
-        """
-        lease = self.leases.begin(job_id)
-        if lease is None:
-            return None
-        result, ends = None, False
-        try:
-            if lease.again:
-                on_again()
-            result = self._finish(lease)
-            ends = result is not None and self.leases.may_end(lease)
-        except (JobFailed, JobCancelled):
-            ends = self.leases.may_end(lease)
-            if ends:
-                raise
-        finally:
-            lease.settled()
-            if not ends:
-                self.leases.drop(lease)
-        return result if ends else None
-
-    def _finish(self, lease: Lease) -> dict[str, Any] | None:
-        job = lease.job
-        if job.state is State.CANCELLED:
-            self.stop_again(job)
-            raise JobCancelled(job.reason or f"job {job.id} was cancelled")
-        if not job.artifact_urls:
-            raise JobFailed(_why(job))
-        begun_at = self.clock()
-        artifacts = self.custody.collect(lease)
-        if artifacts is None:
-            return None
-        now = self.clock()
-        self.observer.collected(job.provider, now - begun_at, now - job.created_at, artifacts)
-        return {
-            "job_id": job.id,
-            "provider": job.provider,
-            "account": job.account,
-            "attempts": job.attempts,
-            "seconds": round(now - job.created_at, 3),
-            "artifacts": [asdict(artifact) for artifact in artifacts],
-        }
+        """Collect a job's pictures and give its result, as `Endings.finish` does."""
+        return self.endings.finish(job_id, on_again)
 
     def refresh(self, job_id: str) -> tuple[str, ...]:
         """Ask the provider for fresh URLs of a job's pictures; what is not kept yet is collected by them.
 
         Generates nothing. Raises: NotFound, ProviderError, CollectFailed.
         """
-        urls = self.custody.refresh(job_id)
+        urls = self.endings.custody.refresh(job_id)
         replayed = self.store.dead.replay([job_id], self.clock(), False)  # where it is a dead letter
         self.broker.finish(replayed.finishes)
         return urls
@@ -302,29 +260,14 @@ class Flow:
         return self.exchange.observer
 
     @cached_property
-    def leases(self) -> Leases:
-        return Leases(self.store, self.clock)
-
-    @property
-    def custody(self) -> Custody:
-        return Custody(self.store, self.exchange, self.clock, self.dice)
+    def endings(self) -> Endings:
+        return Endings(self.store, self.broker, self.exchange, self.clock, self.dice)
 
     def end(
-        self,
-        job_id: str,
-        result: Mapping[str, Any] | None,
-        reason: str = "",
-        shown: Shown | None = None,
+        self, job_id: str, result: Mapping[str, Any] | None, reason: str = "", shown: Shown | None = None
     ) -> bool:
-        """Record that a job's task has ended; `result` None: it failed, for `reason`. True for one caller.
-
-        `shown`: what Celery says of the task from then on, where it does not say so already.
-        """
-        state, token = State.SUCCEEDED if result else State.FAILED, self.leases.end(job_id)
-        ended = self.store.end(job_id, self.clock(), state, result, reason, token, shown)
-        if ended:
-            log("job.ended", job=job_id, state=state.value)
-        return ended
+        """Record that a job's task has ended, as `Endings.end` does. True for one caller."""
+        return self.endings.end(job_id, result, reason, shown)
 
     def cancel(self, job_id: str) -> bool:
         """Cancel a job that is not over: here, for Celery, and at the provider where it can."""
@@ -333,22 +276,9 @@ class Flow:
             return False
         log("job.cancelled", job=job_id, attempt=_last(cancelled.finish))
         self.broker.submit(cancelled.grants)
-        self.stop(job_id, cancelled.finish.provider, cancelled.account, cancelled.upstream_id)
+        self.endings.stop(job_id, cancelled.finish.provider, cancelled.account, cancelled.upstream_id)
         self.broker.finish([cancelled.finish])
         return True
-
-    def stop(self, job_id: str, provider: str, account: str, upstream_id: str) -> None:
-        """Ask the provider to stop a cancelled job's generation, where there is one and it can.
-
-        Whoever dies before that, or is not answered, leaves it to the finish of the job.
-        """
-        known = self.exchange.accounts.get((provider, account))
-        if known and upstream_id and self.exchange.cancel(known, upstream_id):
-            self.store.stopped(job_id)
-
-    def stop_again(self, job: Job) -> None:
-        """Ask for that once more, where a cancelled job's provider is not known to have heard it."""
-        self.stop(job.id, job.provider, job.account, self.store.to_stop(job.id))
 
     def remind(self, horizon_seconds: float = 0.0, anyway: bool = False) -> bool:
         """Grant what is free, and ask for a tick where anything is due, now or so soon, or `anyway`.
@@ -429,7 +359,11 @@ class Flow:
             error=kind,
             again_in=round(again_at - now, 1) if again_at else None,
         )
-        self.broker.go_on(settled.grants, [settled.finish] if settled.finish else [])
+        if settled.on_behalf and isinstance(outcome, Succeeded):
+            self.broker.submit(settled.grants)
+            self.endings.end_on_behalf(settled, account, outcome.artifact_urls)
+        else:
+            self.broker.go_on(settled.grants, [settled.finish] if settled.finish else [])
         return settled.word
 
 
@@ -444,13 +378,6 @@ def _conflict(jobs: Sequence[NewJob]) -> str:
 
 def _only(jobs: Sequence[NewJob]) -> str | None:
     return jobs[0].id if len(jobs) == 1 else None
-
-
-def _why(job: Job) -> str:
-    """One sentence that a person can act on."""
-    error = job.error or {"kind": "Unknown", "message": "no reason was recorded"}
-    tries = "1 attempt" if job.attempts == 1 else f"{job.attempts} attempts"
-    return f"{error['kind']}: {error['message']} ({job.provider}, account {job.account}, after {tries})"
 
 
 def _last(message: Message) -> str | None:

@@ -24,8 +24,9 @@ class Results:
         return self._shown(job_id, states.STARTED, {"hostname": hostname})
 
     def succeeded(self, job_id: str, result: Mapping[str, Any], request: Mapping[str, Any]) -> Shown:
-        """What Celery says of a task that has succeeded. `request`: as its message has it."""
-        family = {"group_id": request.get("group"), "parent_id": request.get("parent_id")}
+        """What Celery says of a task that has succeeded. `request`: its message, or its job's options."""
+        group_id = request.get("group") or request.get("group_id")
+        family = {"group_id": group_id, "parent_id": request.get("parent_id")}
         known = {name: value for name, value in family.items() if value}
         return self._shown(job_id, states.SUCCESS, result, children=[], **known)
 

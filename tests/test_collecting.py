@@ -119,7 +119,7 @@ def test_a_finish_that_takes_long_is_held_whether_or_not_anything_moves(world):
         for second in range(3 * FINISH_PATIENCE):
             world.now = NOW + second
             if second % LOOK_SECONDS == 0:
-                world.flow.leases.renew()
+                world.flow.endings.leases.renew()
             taken.append(world.store.begin_finish("j", world.now))
 
     world.during = during
@@ -143,7 +143,7 @@ def test_holding_costs_one_call_for_each_half_of_the_lease_and_a_quick_finish_no
     def during() -> None:
         for tenth in range(10 * FINISH_PATIENCE + 50):
             world.now = NOW + tenth / 10
-            world.flow.leases.renew()
+            world.flow.endings.leases.renew()
 
     world.during = during
     assert world.try_at(0)
@@ -187,7 +187,7 @@ def test_a_finish_that_stood_still_and_was_not_missed_goes_on(world):
 def test_an_end_that_comes_after_another_has_begun_is_not_stored(world):
     result = world.try_at(0)
     world.now = NOW + FINISH_PATIENCE
-    world.flow.leases.renew()
+    world.flow.endings.leases.renew()
     token = world.store.begin_finish("j", world.now).token
     world.flow.end("j", result)
     assert world.store.job("j").state is State.COLLECTING
@@ -197,7 +197,7 @@ def test_an_end_that_comes_after_another_has_begun_is_not_stored(world):
 def test_an_end_is_not_stored_by_the_right_of_another_thread(world):
     result = world.try_at(0)
     world.now = NOW + FINISH_PATIENCE
-    other = threading.Thread(target=world.flow.leases.begin, args=("j",))
+    other = threading.Thread(target=world.flow.endings.leases.begin, args=("j",))
     other.start()
     other.join()
     world.flow.end("j", result)
@@ -206,7 +206,7 @@ def test_an_end_is_not_stored_by_the_right_of_another_thread(world):
 
 def test_a_finish_that_its_process_lets_go_is_not_ended_by_it(world):
     def during() -> None:
-        world.flow.leases.let_go("j")
+        world.flow.endings.leases.let_go("j")
         assert world.store.begin_finish("j", NOW)
 
     world.during = during
@@ -215,7 +215,7 @@ def test_a_finish_that_its_process_lets_go_is_not_ended_by_it(world):
 
 def test_a_finish_that_was_let_go_before_its_end_is_not_ended_by_it(world):
     result = world.try_at(0)
-    world.flow.leases.let_go("j")
+    world.flow.endings.leases.let_go("j")
     assert world.store.begin_finish("j", NOW)
     assert not world.flow.end("j", result)
     assert world.store.job("j").state is State.COLLECTING
@@ -225,9 +225,9 @@ def test_a_finish_that_hangs_is_another_s_after_a_while(world):
     def during() -> None:
         while world.now < NOW + LONGEST_SECONDS:
             world.now += LOOK_SECONDS
-            world.flow.leases.renew()
+            world.flow.endings.leases.renew()
         world.now += FINISH_PATIENCE
-        world.flow.leases.renew()
+        world.flow.endings.leases.renew()
         assert world.store.begin_finish("j", world.now)
 
     world.during = during
@@ -242,8 +242,8 @@ def test_redis_that_is_away_while_a_finish_is_held_costs_it_nothing(world, monke
         with monkeypatch.context() as patch:
             patch.setattr(world.store.collecting, "hold", away)
             world.now = NOW + FINISH_PATIENCE - 1
-            world.flow.leases.renew()
-        world.flow.leases.renew()
+            world.flow.endings.leases.renew()
+        world.flow.endings.leases.renew()
         assert not world.store.begin_finish("j", NOW + FINISH_PATIENCE)
 
     world.during = during

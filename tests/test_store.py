@@ -95,10 +95,10 @@ def test_attempt_is_opened_by_one_of_many_callers(store):
 
 def test_attempt_is_opened_once_more_for_the_call_whose_answer_was_lost(store):
     store.enqueue(new("j"), NOW)
-    asked = ("open", "j.1", NOW, "", "token-1")
+    asked = ("open", "j.1", NOW, "", "token-1", "")
     first = store._link.step(*asked)
     assert first and store._link.step(*asked) == first
-    assert not store._link.step("open", "j.1", NOW, "", "token-2")
+    assert not store._link.step("open", "j.1", NOW, "", "token-2", "")
     assert store.open("j.1", NOW) is None
     submit(store, "j.1", "task-1", NOW + 10)
     assert not store._link.step(*asked)

@@ -104,7 +104,8 @@ class Phases(Task):  # type: ignore[misc]
         number = request[ATTEMPT]
         shown = None if request.get("ignore_result") else results.started(job_id, request["hostname"])
         with within(SUBMIT, job_id, request), _postponing(job_id, SUBMIT):
-            flow.submit(provider, job_id, number, parameters, shown)
+            alone_at = request.get("hostname", "") if _is_alone(request) else ""
+            flow.submit(provider, job_id, number, parameters, shown, alone_at)
 
     def _finish_alone(self, trace: Callable[..., Any], job_id: str, request: Mapping[str, Any]) -> Any:
         """`trace`: Celery's, for an end that is no success."""

@@ -179,7 +179,7 @@ def _cancel(job_id: str) -> None:
     if not flow.cancel(job_id):
         for job in flow.store.jobs([job_id]):
             if job.state is State.CANCELLED:
-                flow.stop_again(job)
+                flow.endings.stop_again(job)
 
 
 def _end(job_id: str) -> None:
@@ -189,4 +189,4 @@ def _end(job_id: str) -> None:
 
 links.hook(app)
 revoke.hook(flow.cancel)
-leaving.install(app, built().settings.stop_seconds, flow.leases.let_go)
+leaving.install(app, built().settings.stop_seconds, flow.endings.leases.let_go)

@@ -84,13 +84,16 @@ class Jobs:
                 pipeline.exists(*(f"{PREFIX}job:{job.id}" for job in jobs[first : first + JOBS_PER_CALL]))
             return len(jobs) - int(sum(self._link.call(pipeline.execute)))
 
-    def open(self, attempt: str, now: float, content: str = "", shown: Shown | None = None) -> Opened | None:
+    def open(
+        self, attempt: str, now: float, content: str = "", shown: Shown | None = None, on_behalf: str = ""
+    ) -> Opened | None:
         """What to submit, for the one call that is to make the POST of this attempt; else None.
 
         `content`: hash of what moderation will judge. `shown`: what Celery says of the task from then on.
+        `on_behalf`: the worker for which whoever settles the attempt may end the job.
         """
         told = (shown.key, shown.text, shown.seconds) if shown else ()
-        row = self._link.step("open", attempt, now, content, secrets.token_hex(8), *told)
+        row = self._link.step("open", attempt, now, content, secrets.token_hex(8), on_behalf, *told)
         if not row:
             return None
         account, parameters, failures, most, max_jobs, refused, created, granted = row
@@ -167,7 +170,7 @@ class Jobs:
         id is known. `callback`: what told of it; it is noted in the journal. Raises: Stale, where its
         delivery was taken already with something else in it.
         """
-        word, finish, grants, *opened = self._link.step(
+        word, finish, grants, *more = self._link.step(
             "settle_heard" if callback else "settle",
             attempt,
             now,
@@ -189,9 +192,15 @@ class Jobs:
             "1" if nameless else "",
             *(told_of(callback) if callback else ()),
         )
-        word = word_of(word)
-        opened_at = float(opened[0]) if opened and opened[0] else None
-        return Settled(word, records.message(finish) if finish else None, records.messages(grants), opened_at)
+        opened, on_behalf, created = more or ("", "", "")
+        return Settled(
+            word=word_of(word),
+            finish=records.message(finish) if finish else None,
+            grants=records.messages(grants),
+            opened_at=float(opened) if opened else None,
+            on_behalf=on_behalf,
+            created_at=float(created or 0),
+        )
 
     def begin_finish(self, job_id: str, now: float) -> Begun | None:
         """For the one caller that is to finish the job now; else None."""

@@ -65,7 +65,7 @@ end
 -- What finishing a job goes by, of its record.
 local function outcome_of(id)
   return redis.call('HMGET', job_key(id), 'state', 'batch', 'provider', 'parameters', 'options', 'attempts', 'ended',
-    'late_urls', 'urls_die', 'error', 'reason')
+    'late_urls', 'urls_die', 'error', 'reason', 'created')
 end
 
 -- The outcome is known: the job is finished as the task it is. `job`: where the caller has read it.

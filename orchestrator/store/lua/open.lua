@@ -1,6 +1,7 @@
 -- Opens a granted attempt, for one caller only, who may ask once more where the answer was lost. ARGV: attempt, now,
--- content (hash of what moderation judges), opener (random, the caller's for this call), and where Celery is to say
--- something of the task from now on: the key, the text, for how many seconds. An end is left as it is.
+-- content (hash of what moderation judges), opener (random, the caller's for this call), the worker on whose behalf the
+-- job may be ended by whoever settles it ('' for none), and where Celery is to say something of the task from now on:
+-- the key, the text, for how many seconds. An end is left as it is.
 -- Gives {account, parameters, failures so far, how many there may be ('' as the account says), slots of the
 -- account, 1 where the content was refused before, when its job came, when it was granted}, or nothing where the
 -- attempt is not (any more) to be submitted.
@@ -53,6 +54,7 @@ end
 local deadline = now + tonumber(deadline_seconds)
 redis.call('HSET', attempt_key(attempt), 'state', 'open', 'opened', now, 'deadline', deadline, 'content', ARGV[3],
   'opener', ARGV[4], 'price', price, 'fate', 'committed')
+if ARGV[5] ~= '' then redis.call('HSET', attempt_key(attempt), 'on_behalf', ARGV[5]) end
 book(provider, account, batch, false, 'committed', now, price)
 redis.call('ZADD', slots_key(provider, account), deadline + LEASE_GRACE, attempt)
 if tonumber(max_per_day or '0') > 0 then redis.call('ZADD', day_key(provider, account), now, attempt) end
@@ -60,5 +62,5 @@ redis.call('ZADD', DUE, now + tonumber(timeout_seconds) + REPLY_GRACE, 'job:' ..
 change_state(id, provider, batch, state, 'submitted')
 count(provider, 'submits')
 if batch ~= '' and not started then redis.call('HSET', batch_key(batch), 'started', now) end
-if ARGV[5] then redis.call('SET', ARGV[5], ARGV[6], 'NX', 'EX', ARGV[7]) end
+if ARGV[6] then redis.call('SET', ARGV[6], ARGV[7], 'NX', 'EX', ARGV[8]) end
 return opened(0)

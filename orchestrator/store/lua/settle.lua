@@ -4,14 +4,14 @@
 --       source (callbacks | polls | ''), duration (seconds, '' where it is not told), sample_size,
 --       means ('full' | 'too many' | 'moderated' | ''), listed (JSON: attempt → upstream id; '' where unknown),
 --       refused_seconds, nameless ('1': it holds only while no upstream id is known | '')
--- Gives {word, message to finish or false, grants, when it was opened}; word: settled | late | duplicate | unknown |
--- mismatch | pending, with nothing done
+-- Gives {word, message to finish or false, grants, when it was opened, on whose behalf the job may be ended ('' for
+-- none), when that came}; word: settled | late | duplicate | unknown | mismatch | pending, with nothing done
 local UNTAKEN_KEPT = 3600        -- an attempt that nobody took is known for so long
 local attempt, now, verdict, upstream_id, urls, failure = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local source, means, grants = ARGV[12], ARGV[15], {}
-local held = held_of(attempt, 'state', 'verdict', 'submitted', 'timing', 'expects', 'content')
+local held = held_of(attempt, 'state', 'verdict', 'submitted', 'timing', 'expects', 'content', 'on_behalf')
 local provider, account, id, granted, opened, known_as, fate = unpack(held, 1, 7)
-local was, verdict_before, submitted, timing, expects, content = unpack(held, 10, 15)
+local was, verdict_before, submitted, timing, expects, content, on_behalf = unpack(held, 10, 16)
 local job = was and outcome_of(id)
 if not (job and job[1]) then return {'unknown', false, {}} end
 local state, batch = job[1], job[2] or ''
@@ -131,4 +131,5 @@ if verdict == 'succeeded' then
 else
   finish = fail()
 end
-return {'settled', finish, grants, opened or ''}
+local ends = verdict == 'succeeded' and finish and on_behalf
+return {'settled', finish, grants, opened or '', ends or '', ends and job[12] or ''}
