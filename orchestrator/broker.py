@@ -97,10 +97,13 @@ class Broker:
         self.results = Results(app)
         self.task_events = TaskEvents(app)
         self._observer = observer
-        self._see_to: Callable[[Sequence[Sent]], None] = self.publish
+        self._see_to: Callable[[Sequence[Sent], Sequence[Sent]], None] = self._publish_all
 
-    def put_off(self, later: Callable[[Sequence[Sent]], None]) -> None:
-        """Let `later` see to it that hints are published, so that who has them sent need not wait."""
+    def put_off(self, later: Callable[[Sequence[Sent], Sequence[Sent]], None]) -> None:
+        """Let `later` see to it that hints are published, so that who has them sent need not wait.
+
+        It is handed those that fill slots, and those that may wait for them.
+        """
         self._see_to = later
 
     def submit(self, messages: Sequence[Message]) -> None:
@@ -113,7 +116,9 @@ class Broker:
 
     def go_on(self, submits: Sequence[Message] = (), finishes: Sequence[Message] = ()) -> None:
         """Ask workers for both, in one go."""
-        self._send([*((each, SUBMIT) for each in submits), *((each, FINISH) for each in finishes)])
+        filling, waiting = self._all_made(submits, SUBMIT), self._all_made(finishes, FINISH)
+        if filling or waiting:
+            self._see_to(filling, waiting)
 
     def refuse(self, message: Message, reason: str) -> None:
         """Let a task that could not become a job fail as itself, for its links and chords to see.
@@ -163,10 +168,8 @@ class Broker:
         except OperationalError as error:
             self._postponed(task, error)
 
-    def _send(self, asked: Sequence[tuple[Message, str]]) -> None:
-        made = [each for message, phase in asked if (each := self._made(message, phase))]
-        if made:
-            self._see_to(made)
+    def _publish_all(self, filling: Sequence[Sent], waiting: Sequence[Sent]) -> None:
+        self.publish([*filling, *waiting])
 
     def publish(self, made: Sequence[Sent]) -> None:
         """Send hints that are made. What cannot be sent is told, and raises nothing."""
@@ -189,6 +192,9 @@ class Broker:
                 self.app.amqp.send_task_message(
                     producer, GENERATE, each.task, queue=each.queue, headers=each.headers
                 )
+
+    def _all_made(self, messages: Sequence[Message], phase: str) -> list[Sent]:
+        return [each for message in messages if (each := self._made(message, phase))]
 
     def _made(self, message: Message, phase: str) -> Sent | None:
         try:

@@ -234,6 +234,30 @@ def test_while_too_much_is_behind_who_brings_more_sees_to_it_himself(runs, monke
     assert runs.asked == [["d"], ["a", "b", "c"]]
 
 
+def test_what_may_wait_comes_after_what_others_bring_meanwhile(runs, monkeypatch):
+    monkeypatch.setattr(gathering, "HOLD_SECONDS", 0.2)
+    behind = Behind(runs)
+    runs.may.set()
+    behind(["submit a"], ["finish a"])
+    behind([], ["finish b"])  # nobody's slot was filled by it
+    behind(["submit c"])
+    gevent.sleep(0.1)
+    assert runs.asked == [["submit a", "finish b", "submit c"]]
+    gevent.sleep(0.3)
+    assert runs.asked[1:] == [["finish a"]]
+
+
+def test_what_is_held_is_seen_to_before_the_end(runs):
+    behind = Behind(runs)
+    runs.may.set()
+    behind(["submit a"], ["finish a"])
+    behind(["submit b"], ["finish b"])
+    behind.end(30.0)
+    assert [each for some in runs.asked for each in some] == ["submit a", "submit b", "finish a", "finish b"]
+    gevent.sleep(gathering.HOLD_SECONDS + 0.1)
+    assert len(runs.asked) == 1
+
+
 ENDING = """
 from gevent import monkey; monkey.patch_all()
 import atexit, sys, time
