@@ -17,7 +17,8 @@ from celery.utils.time import utcoffset
 from orchestrator.events import warn
 
 TELL_SECONDS = 0.5  # between two tellings, as a worker of ours tells
-MOST = 10_000  # that wait while the broker is away; the oldest are dropped: the record of a job has its end
+MOST = 10_000  # that wait while the broker is away; beyond them some are dropped: the record has the end, too
+ON_BEHALF = "on_behalf"  # field of an event that another tells than the worker it names
 TRANSIENT = 1
 
 
@@ -28,24 +29,23 @@ class TaskEvents:
         self._app = app
         self._waiting: deque[dict[str, Any]] = deque(maxlen=MOST)
         self._some = Flag()
-        self._starting = Lock()
+        self._starting, self._telling = Lock(), Lock()
         self._teller: Thread | None = None
 
     def succeeded(self, job_id: str, worker: str, result: str) -> None:
         """Tell, within half a second, that a worker's task has succeeded. `result`: as it may be shown."""
         if not self._app.conf.worker_send_task_events:
             return
-        told = {"uuid": job_id, "result": result, "runtime": 0.0, "hostname": worker}
-        clock = self._app.clock.forward()
-        self._waiting.append(
-            Event("task-succeeded", utcoffset=utcoffset(), pid=os.getpid(), clock=clock, **told)
-        )
+        told = {"uuid": job_id, "result": result, "runtime": 0.0, "hostname": worker, ON_BEHALF: True}
+        facts = {"utcoffset": utcoffset(), "pid": os.getpid(), "clock": self._app.clock.forward()}
+        self._waiting.append(Event("task-succeeded", **facts, **told))
         self._some.set()
         self._see_to_teller()
 
     def tell(self) -> None:
-        """Send what waits."""
-        events = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        """Send what waits. Safe to call twice."""
+        with self._telling:
+            events = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if not events:
             return
         try:

@@ -113,7 +113,7 @@ def test_events_are_told_together_in_the_workers_name(app):
             told.succeeded(f"j{number}", WORKER, "1 artifact(s)")
         eventually(lambda: len(events) >= 40)
     assert {(event["uuid"], event["hostname"]) for event in events} == {(f"j{n}", WORKER) for n in range(40)}
-    assert {event["result"] for event in events} == {"1 artifact(s)"}
+    assert {(event["result"], event["on_behalf"]) for event in events} == {("1 artifact(s)", True)}
 
 
 def test_events_that_nobody_is_to_send_are_not_sent(app):

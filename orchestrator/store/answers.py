@@ -30,9 +30,7 @@ class Settled:
     finish: Message | None
     grants: tuple[Message, ...]
     opened_at: float | None = None  # of an attempt that was begun, and is settled by this; unix seconds
-    on_behalf: str = (
-        ""  # the worker for which the job may be ended at once, instead of by `finish`; empty: none
-    )
+    on_behalf: str = ""  # the worker for which the job may be ended at once; empty: `finish` does it
     created_at: float = 0.0  # that job; unix seconds
 
 
