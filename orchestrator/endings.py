@@ -11,14 +11,13 @@ from orchestrator import rows
 from orchestrator.custody import Custody
 from orchestrator.errors import JobCancelled, JobFailed, StoreUnavailable
 from orchestrator.events import about, log, warn
-from orchestrator.leases import Leases
-from orchestrator.models import Artifact, Job, Shown, State, attempt_id
+from orchestrator.leases import Lease, Leases
+from orchestrator.models import Artifact, Job, Message, Shown, State, attempt_id
 
 if TYPE_CHECKING:
     from orchestrator.broker import Broker
     from orchestrator.exchange import Exchange
-    from orchestrator.leases import Lease
-    from orchestrator.store import Settled, Store
+    from orchestrator.store import Store
 
 
 @dataclass(frozen=True)
@@ -87,25 +86,30 @@ class Endings:
             log("job.ended", job=job_id, state=state.value)
         return ended
 
-    def end_on_behalf(self, settled: Settled, account: str, urls: Sequence[str]) -> None:
+    def end_on_behalf(
+        self, worker: str, finish: Message, created_at: float, account: str, urls: Sequence[str]
+    ) -> None:
         """End a job whose URLs are all that it is to bring, for the worker that submitted it.
 
-        Where Redis does not answer, the due list has the job finished.
+        `finish`: what would ask a worker for it. `created_at`: the job; unix seconds. Raises nothing: where
+        there is trouble, the due list has the job finished.
         """
-        message, begun_at = settled.finish, self.clock()
-        assert message is not None
-        told = _told(message.job_id, message.provider, account, message.attempt)
-        result = self._result(told, settled.created_at, begun_at, [Artifact(url) for url in urls])
-        quiet = message.options.get("ignore_result")
-        shown = None if quiet else self.broker.results.succeeded(message.job_id, result, message.options)
         try:
-            with about(job=message.job_id, attempt=attempt_id(message.job_id, message.attempt)):
-                ended = self.end(message.job_id, result, shown=shown)
-        except StoreUnavailable as error:
-            warn("phase.postponed", job=message.job_id, phase="end", error=error)
-            return
-        if ended:
-            self.broker.task_events.succeeded(message.job_id, settled.on_behalf, rows.brought(result))
+            with about(job=finish.job_id, attempt=attempt_id(finish.job_id, finish.attempt)):
+                self._end_on_behalf(worker, finish, created_at, account, urls)
+        except Exception as error:
+            unforeseen = not isinstance(error, StoreUnavailable)
+            warn("phase.postponed", job=finish.job_id, phase="end", exc_info=unforeseen)
+
+    def _end_on_behalf(
+        self, worker: str, finish: Message, created_at: float, account: str, urls: Sequence[str]
+    ) -> None:
+        told = _told(finish.job_id, finish.provider, account, finish.attempt)
+        result = self._result(told, created_at, self.clock(), [Artifact(url) for url in urls])
+        quiet = finish.options.get("ignore_result")
+        shown = None if quiet else self.broker.results.succeeded(finish.job_id, result, finish.options)
+        if self.end(finish.job_id, result, shown=shown):
+            self.broker.task_events.succeeded(finish.job_id, worker, rows.brought(result))
 
     def _result(
         self, told: Mapping[str, Any], created_at: float, begun_at: float, artifacts: Sequence[Artifact]

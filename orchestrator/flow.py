@@ -1,4 +1,4 @@
-"""The story of a job: enqueue, submit, receive, poll, settle, finish, end, cancel, tick.
+"""The story of a job: enqueue, submit, receive, poll, settle, cancel, tick; how it ends tells `endings`.
 
 It is handed its collaborators, its clock and its dice, and knows none of the libraries behind them.
 """
@@ -241,10 +241,6 @@ class Flow:
                 return None
         return self.store.due_at(known.job_id)
 
-    def finish(self, job_id: str, on_again: Callable[[], None] = lambda: None) -> dict[str, Any] | None:
-        """Collect a job's pictures and give its result, as `Endings.finish` does."""
-        return self.endings.finish(job_id, on_again)
-
     def refresh(self, job_id: str) -> tuple[str, ...]:
         """Ask the provider for fresh URLs of a job's pictures; what is not kept yet is collected by them.
 
@@ -262,12 +258,6 @@ class Flow:
     @cached_property
     def endings(self) -> Endings:
         return Endings(self.store, self.broker, self.exchange, self.clock, self.dice)
-
-    def end(
-        self, job_id: str, result: Mapping[str, Any] | None, reason: str = "", shown: Shown | None = None
-    ) -> bool:
-        """Record that a job's task has ended, as `Endings.end` does. True for one caller."""
-        return self.endings.end(job_id, result, reason, shown)
 
     def cancel(self, job_id: str) -> bool:
         """Cancel a job that is not over: here, for Celery, and at the provider where it can."""
@@ -359,11 +349,10 @@ class Flow:
             error=kind,
             again_in=round(again_at - now, 1) if again_at else None,
         )
-        if settled.on_behalf and isinstance(outcome, Succeeded):
-            self.broker.submit(settled.grants)
-            self.endings.end_on_behalf(settled, account, outcome.artifact_urls)
-        else:
-            self.broker.go_on(settled.grants, [settled.finish] if settled.finish else [])
+        finish, worker = settled.finish, settled.on_behalf
+        self.broker.go_on(settled.grants, [finish] if finish and not worker else [])
+        if finish and worker:
+            self.endings.end_on_behalf(worker, finish, settled.created_at, account, follows["artifact_urls"])
         return settled.word
 
 

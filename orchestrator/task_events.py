@@ -18,12 +18,12 @@ from orchestrator.events import warn
 
 TELL_SECONDS = 0.5  # between two tellings, as a worker of ours tells
 MOST = 10_000  # that wait while the broker is away; beyond them some are dropped: the record has the end, too
-ON_BEHALF = "on_behalf"  # field of an event that another tells than the worker it names
+TOLD_BY_ANOTHER = "told_by_another"  # field of an event: it does not come from the worker it names
 TRANSIENT = 1
 
 
 class TaskEvents:
-    """Thread-safe; never raises."""
+    """Thread-safe."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
@@ -36,7 +36,7 @@ class TaskEvents:
         """Tell, within half a second, that a worker's task has succeeded. `result`: as it may be shown."""
         if not self._app.conf.worker_send_task_events:
             return
-        told = {"uuid": job_id, "result": result, "runtime": 0.0, "hostname": worker, ON_BEHALF: True}
+        told = {"uuid": job_id, "result": result, "runtime": 0.0, "hostname": worker, TOLD_BY_ANOTHER: True}
         facts = {"utcoffset": utcoffset(), "pid": os.getpid(), "clock": self._app.clock.forward()}
         self._waiting.append(Event("task-succeeded", **facts, **told))
         self._some.set()

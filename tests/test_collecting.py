@@ -67,7 +67,7 @@ class World:
     def try_at(self, seconds: float, error: CollectFailed | None = None) -> Any:
         """What a finish gives so long after the picture was made."""
         self.now, self.error = NOW + seconds, error
-        return self.flow.finish("j")
+        return self.flow.endings.finish("j")
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_an_end_that_comes_after_another_has_begun_is_not_stored(world):
     world.now = NOW + FINISH_PATIENCE
     world.flow.endings.leases.renew()
     token = world.store.begin_finish("j", world.now).token
-    world.flow.end("j", result)
+    world.flow.endings.end("j", result)
     assert world.store.job("j").state is State.COLLECTING
     assert world.store.end("j", world.now, State.SUCCEEDED, result, "", token)
 
@@ -200,7 +200,7 @@ def test_an_end_is_not_stored_by_the_right_of_another_thread(world):
     other = threading.Thread(target=world.flow.endings.leases.begin, args=("j",))
     other.start()
     other.join()
-    world.flow.end("j", result)
+    world.flow.endings.end("j", result)
     assert world.store.job("j").state is State.COLLECTING
 
 
@@ -217,7 +217,7 @@ def test_a_finish_that_was_let_go_before_its_end_is_not_ended_by_it(world):
     result = world.try_at(0)
     world.flow.endings.leases.let_go("j")
     assert world.store.begin_finish("j", NOW)
-    assert not world.flow.end("j", result)
+    assert not world.flow.endings.end("j", result)
     assert world.store.job("j").state is State.COLLECTING
 
 
@@ -284,7 +284,7 @@ def test_a_dead_letter_that_is_given_fresh_urls_is_collected_again(world):
     job = world.store.job("j")
     assert (job.state, job.artifact_urls) == (State.COLLECTING, LATE_URLS)
     world.error = None
-    assert [each["url"] for each in world.flow.finish("j")["artifacts"]] == list(LATE_URLS)
+    assert [each["url"] for each in world.flow.endings.finish("j")["artifacts"]] == list(LATE_URLS)
 
 
 def test_where_the_provider_says_nothing_that_is_told(world):
@@ -303,5 +303,5 @@ def test_what_is_collected_knows_when_it_was_told(world):
     store_kit.lose(world.store, "late.1", again_at=NOW + 500)
     assert world.store.settle("late.1", "succeeded", NOW + 300, artifact_urls=LATE_URLS).word == "late"
     world.now, world.error = NOW + 301, RESET
-    assert world.flow.finish("late") is None
+    assert world.flow.endings.finish("late") is None
     assert world.store.job("late").artifacts_die_at == NOW + 300 + DAY

@@ -271,14 +271,14 @@ def test_a_message_does_not_take_the_batch_from_a_row(table: Any) -> None:
 
 
 def test_what_another_tells_of_a_worker_s_task_is_no_sign_that_the_worker_lives(table: Any) -> None:
-    told = event("succeeded", result="1 artifact(s)", on_behalf=True)
+    told = event("succeeded", result="1 artifact(s)", told_by_another=True)
     table._take(told)
     assert table.state.tasks["one"].state == "SUCCESS"
     assert table.state.tasks["one"].worker.hostname == "w@h"
-    assert "w@h" not in table.state.workers
+    assert not table.state.workers["w@h"].alive
     beats = {"timestamp": 9.0, "local_received": 9.0, "freq": 2.0}
     table._take({"type": "worker-heartbeat", "hostname": "w@h", "clock": 1, **beats})
-    table._take({**event("succeeded", on_behalf=True), "uuid": "two", "local_received": 99.0})
+    table._take({**event("succeeded", told_by_another=True), "uuid": "two", "local_received": 99.0})
     assert list(table.state.workers["w@h"].heartbeats) == [9.0]
     assert table.state.tasks["two"].state == "SUCCESS"
 

@@ -211,7 +211,7 @@ def test_picture_that_cannot_be_fetched_is_not_generated_again(enqueue, tasks, o
         assert job.record.ended_at is None
     assert job.state == "collecting"
     assert len(tasks(job)) == 1
-    orchestrator.flow.end(job.id, None, "the test is over")
+    orchestrator.flow.endings.end(job.id, None, "the test is over")
 
 
 def test_trouble_in_polling_is_not_a_failure_of_the_job(enqueue, control):

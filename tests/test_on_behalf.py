@@ -19,7 +19,7 @@ from orchestrator.endings import Endings
 from orchestrator.errors import StoreUnavailable
 from orchestrator.intake import new_job
 from orchestrator.local.stack import Stack
-from orchestrator.models import Shown, State
+from orchestrator.models import Retention, Shown, State
 from orchestrator.task_events import TaskEvents
 from tests import store_kit
 from tests.conftest import usual_accounts
@@ -29,6 +29,7 @@ from tests.store_kit import NOW, URLS, new
 from tests.test_crash_points import COMMANDS, Supervisor
 
 server, raw, app, store = store_kit.server, store_kit.raw, store_kit.app, store_kit.store
+another, DAY = store_kit.another, 86_400
 FRAMES, PATIENCE, WORKER = "useapi_frames", 60.0, "one@here"
 NOBODY = SimpleNamespace(collected=lambda *_: None)
 
@@ -58,6 +59,10 @@ def endings(store: Any, kept: Kept) -> Endings:
     return Endings(store, kept, exchange, lambda: NOW + 2, lambda: 0.5)  # type: ignore[arg-type]
 
 
+def end(store: Any, kept: Kept, told: Any) -> None:
+    endings(store, kept).end_on_behalf(told.on_behalf, told.finish, told.created_at, "a", URLS)
+
+
 def test_only_who_said_so_lets_others_end_the_job(store):
     assert settled(store, "j").on_behalf == WORKER
     assert settled(store, "k", on_behalf="").on_behalf == ""
@@ -65,8 +70,8 @@ def test_only_who_said_so_lets_others_end_the_job(store):
 
 def test_it_ends_as_a_worker_would_have_ended_it(store, raw):
     kept, told = Kept(), settled(store, "j")
-    endings(store, kept).end_on_behalf(told, "a", URLS)
-    endings(store, kept).end_on_behalf(told, "a", URLS)  # twice is once
+    end(store, kept, told)
+    end(store, kept, told)  # twice is once
     job = store.job("j")
     assert (job.state, job.due_at) == (State.SUCCEEDED, None)
     assert [each["url"] for each in job.result["artifacts"]] == list(URLS)
@@ -77,19 +82,27 @@ def test_it_ends_as_a_worker_would_have_ended_it(store, raw):
 
 def test_a_task_whose_result_nobody_wants_leaves_none(store, raw):
     told = settled(store, "j", options={"ignore_result": True})
-    endings(store, Kept()).end_on_behalf(told, "a", URLS)
+    end(store, Kept(), told)
     assert store.job("j").state is State.SUCCEEDED
     assert not raw.exists("result-j")
 
 
-def test_where_redis_is_away_the_due_list_has_it_finished(store, monkeypatch):
-    def away(*_: Any) -> bool:
-        raise StoreUnavailable("away")
+def test_who_keeps_what_has_ended_for_another_time_leaves_it_to_a_worker(store, another):
+    store.enqueue(new("j"), NOW)
+    assert another(Retention(ended=30 * DAY)).open("j.1", NOW, on_behalf=WORKER)
+    told = store.settle("j.1", "succeeded", NOW, artifact_urls=URLS)
+    assert told.finish and not told.on_behalf
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), ValueError("nobody thought of it")])
+def test_where_there_is_trouble_the_due_list_has_it_finished(store, monkeypatch, error):
+    def broken(*_: Any) -> bool:
+        raise error
 
     kept, told = Kept(), settled(store, "j")
     with monkeypatch.context() as patch:
-        patch.setattr(store, "end", away)
-        endings(store, kept).end_on_behalf(told, "a", URLS)
+        patch.setattr(store, "end", broken)
+        end(store, kept, told)
     assert store.job("j").state is State.COLLECTING and not kept.told
     claimed, _ = store.claim(NOW + 60)
     assert [message.job_id for message in claimed.finishes] == ["j"]
@@ -113,7 +126,7 @@ def test_events_are_told_together_in_the_workers_name(app):
             told.succeeded(f"j{number}", WORKER, "1 artifact(s)")
         eventually(lambda: len(events) >= 40)
     assert {(event["uuid"], event["hostname"]) for event in events} == {(f"j{n}", WORKER) for n in range(40)}
-    assert {(event["result"], event["on_behalf"]) for event in events} == {("1 artifact(s)", True)}
+    assert {(event["result"], event["told_by_another"]) for event in events} == {("1 artifact(s)", True)}
 
 
 def test_events_that_nobody_is_to_send_are_not_sent(app):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from dataclasses import fields, replace
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +16,7 @@ from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
 from orchestrator import Orchestrator
+from orchestrator.endings import Endings
 from orchestrator.errors import StoreUnavailable, Unreachable
 from orchestrator.intake import new_job
 from orchestrator.models import State, Tries
@@ -150,15 +151,14 @@ def test_job_whose_link_cannot_be_sent_is_finished_once_more_and_has_not_failed(
 ):
     from workers import phases
 
-    class Kept(type(phases.flow)):
-        def finish(self, job_id: str, on_again: Any = None) -> dict[str, Any]:
-            return {"job_id": job_id}
+    def kept(endings: Any, job_id: str, on_again: Any = None) -> dict[str, Any]:
+        return {"job_id": job_id}
 
     def refuse(*_: Any, **__: Any) -> None:
         raise error
 
-    job_id, own = collecting(orchestrator), phases.flow
-    monkeypatch.setattr(phases, "flow", Kept(**{each.name: getattr(own, each.name) for each in fields(own)}))
+    job_id = collecting(orchestrator)
+    monkeypatch.setattr(Endings, "finish", kept)
     monkeypatch.setattr(generate.app.amqp, "send_task_message", refuse)
     request = {
         "id": job_id, "job_phase": "finish", "job_attempt": 1, "delivery_info": {},

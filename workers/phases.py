@@ -114,7 +114,7 @@ class Phases(Task):  # type: ignore[misc]
         try:
             with _postponing(job_id, FINISH):
                 with within(FINISH, job_id, request):
-                    result = flow.finish(job_id, on_again=lambda: self._end_if_kept(job_id))
+                    result = flow.endings.finish(job_id, on_again=lambda: self._end_if_kept(job_id))
                 if result is not None:
                     with within("end", job_id, request):
                         ended = self._ended(job_id, result, request)
@@ -132,14 +132,14 @@ class Phases(Task):  # type: ignore[misc]
     ) -> Mapping[str, Any] | None:
         """The result with which the task has ended; None where it has not."""
         shown = None if request.get("ignore_result") else results.succeeded(job_id, result, request)
-        if flow.end(job_id, result, shown=shown):
+        if flow.endings.end(job_id, result, shown=shown):
             return result
         return self._kept(job_id)  # by another finish, or by this one: its reply was lost
 
     def _end_if_kept(self, job_id: str) -> None:
         result = self._kept(job_id)
         if result is not None:
-            flow.end(job_id, result)
+            flow.endings.end(job_id, result)
             raise _Kept(result)
 
     def _kept(self, job_id: str) -> Mapping[str, Any] | None:
@@ -156,7 +156,7 @@ class Phases(Task):  # type: ignore[misc]
             except JobCancelled as error:
                 self.backend.mark_as_revoked(job_id, str(error), request=self.request)
                 self.send_event("task-revoked", terminated=False, signum=None, expired=False)
-                flow.end(job_id, None)
+                flow.endings.end(job_id, None)
                 raise Ignore("cancelled") from None
             if result is not None:
                 return Returned(result)
@@ -166,7 +166,7 @@ class Phases(Task):  # type: ignore[misc]
     def _outcome(self, job_id: str) -> dict[str, Any] | None:
         if raised := self.request.get(RAISED):
             raise raised
-        return flow.finish(job_id, on_again=lambda: self._leave_if_kept(job_id))
+        return flow.endings.finish(job_id, on_again=lambda: self._leave_if_kept(job_id))
 
     def _leave_if_kept(self, job_id: str) -> None:
         """What came after a result that Celery has is made up for."""
@@ -176,7 +176,7 @@ class Phases(Task):  # type: ignore[misc]
         if self.request.chord:
             self.backend.on_chord_part_return(self.request, states.SUCCESS, result)
         self.send_event("task-succeeded", result=repr(Returned(result)), runtime=0)
-        flow.end(job_id, result)
+        flow.endings.end(job_id, result)
         raise _Kept(result)
 
     def after_return(
@@ -186,9 +186,9 @@ class Phases(Task):  # type: ignore[misc]
             return
         with within("end", task_id, self.request):
             if status == states.SUCCESS:
-                flow.end(task_id, retval.result)
+                flow.endings.end(task_id, retval.result)
             else:
-                flow.end(task_id, None, str(retval))
+                flow.endings.end(task_id, None, str(retval))
 
 
 def _is_alone(request: Mapping[str, Any]) -> bool:

@@ -184,7 +184,7 @@ def _cancel(job_id: str) -> None:
 
 def _end(job_id: str) -> None:
     _cancel(job_id)
-    flow.end(job_id, None, "revoked after the pictures were made")
+    flow.endings.end(job_id, None, "revoked after the pictures were made")
 
 
 links.hook(app)

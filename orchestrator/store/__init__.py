@@ -54,7 +54,7 @@ from __future__ import annotations
 
 from orchestrator.models import RETENTION, Retention
 from orchestrator.store.accounts import Accounts
-from orchestrator.store.answers import Opened, Settled
+from orchestrator.store.answers import Opened
 from orchestrator.store.batches import Batches
 from orchestrator.store.collecting import Collecting
 from orchestrator.store.dead_letters import DeadLetters
@@ -69,7 +69,7 @@ from orchestrator.store.spend import Ledger
 from orchestrator.store.waiting import Waiting
 from orchestrator.store.whole import Wholes
 
-__all__ = ["Heard", "Opened", "Settled", "Store"]
+__all__ = ["Heard", "Opened", "Store"]
 
 
 class Store(Jobs, Waiting):

@@ -16,7 +16,7 @@ from flower.events import Events
 from orchestrator import rows
 from orchestrator.broker import GENERATE
 from orchestrator.events import log
-from orchestrator.task_events import ON_BEHALF
+from orchestrator.task_events import TOLD_BY_ANOTHER
 from workers.dashboard.record import UNKNOWN
 from workers.dashboard.redaction import Redaction
 
@@ -58,21 +58,9 @@ class Table(Events):  # type: ignore[misc]
                 event["kwargs"] = rows.facts(
                     **told, **{name: before[name] for name in LASTING if name in before}
                 )
-        if event.pop(ON_BEHALF, False):
-            self._take_on_behalf(event)
-        else:
-            self.state.event(event)
-
-    def _take_on_behalf(self, event: dict[str, Any]) -> None:
-        """What somebody else tells of a worker's task is no sign of life of that worker."""
-        workers, name = self.state.workers, event["hostname"]
-        known = workers.data.get(name)
-        beats = list(known.heartbeats) if known else []
+        if event.pop(TOLD_BY_ANOTHER, False):
+            event["local_received"] = None  # so it is no sign that the worker lives
         self.state.event(event)
-        if known:
-            known.heartbeats[:] = beats
-        else:
-            workers.pop(name, None)
 
     def save_state(self) -> None:
         """In one file that is there whole or not at all: Flower's own are several."""

@@ -54,7 +54,7 @@ end
 local deadline = now + tonumber(deadline_seconds)
 redis.call('HSET', attempt_key(attempt), 'state', 'open', 'opened', now, 'deadline', deadline, 'content', ARGV[3],
   'opener', ARGV[4], 'price', price, 'fate', 'committed')
-if ARGV[5] ~= '' then redis.call('HSET', attempt_key(attempt), 'on_behalf', ARGV[5]) end
+if ARGV[5] ~= '' then redis.call('HSET', attempt_key(attempt), 'on_behalf', ARGV[5], 'keep', KEEP) end
 book(provider, account, batch, false, 'committed', now, price)
 redis.call('ZADD', slots_key(provider, account), deadline + LEASE_GRACE, attempt)
 if tonumber(max_per_day or '0') > 0 then redis.call('ZADD', day_key(provider, account), now, attempt) end

@@ -9,9 +9,10 @@
 local UNTAKEN_KEPT = 3600        -- an attempt that nobody took is known for so long
 local attempt, now, verdict, upstream_id, urls, failure = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local source, means, grants = ARGV[12], ARGV[15], {}
-local held = held_of(attempt, 'state', 'verdict', 'submitted', 'timing', 'expects', 'content', 'on_behalf')
+local held = held_of(attempt, 'state', 'verdict', 'submitted', 'timing', 'expects', 'content', 'on_behalf',
+  'keep')
 local provider, account, id, granted, opened, known_as, fate = unpack(held, 1, 7)
-local was, verdict_before, submitted, timing, expects, content, on_behalf = unpack(held, 10, 16)
+local was, verdict_before, submitted, timing, expects, content, on_behalf, keep = unpack(held, 10, 17)
 local job = was and outcome_of(id)
 if not (job and job[1]) then return {'unknown', false, {}} end
 local state, batch = job[1], job[2] or ''
@@ -131,5 +132,6 @@ if verdict == 'succeeded' then
 else
   finish = fail()
 end
-local ends = verdict == 'succeeded' and finish and on_behalf
+-- Only by a process that is to keep what has ended for as long as that worker is.
+local ends = verdict == 'succeeded' and finish and keep == tostring(KEEP) and on_behalf
 return {'settled', finish, grants, opened or '', ends or '', ends and job[12] or ''}
