@@ -106,8 +106,7 @@ class Endings:
     ) -> None:
         told = _told(finish.job_id, finish.provider, account, finish.attempt)
         result = self._result(told, created_at, self.clock(), [Artifact(url) for url in urls])
-        quiet = finish.options.get("ignore_result")
-        shown = None if quiet else self.broker.results.succeeded(finish.job_id, result, finish.options)
+        shown = self.broker.results.succeeded(finish.job_id, result, finish.options)
         if self.end(finish.job_id, result, shown=shown):
             self.broker.task_events.succeeded(finish.job_id, worker, rows.brought(result))
 

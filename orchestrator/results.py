@@ -23,8 +23,13 @@ class Results:
         """What Celery says of a task that has started."""
         return self._shown(job_id, states.STARTED, {"hostname": hostname})
 
-    def succeeded(self, job_id: str, result: Mapping[str, Any], request: Mapping[str, Any]) -> Shown:
-        """What Celery says of a task that has succeeded. `request`: its message, or its job's options."""
+    def succeeded(self, job_id: str, result: Mapping[str, Any], request: Mapping[str, Any]) -> Shown | None:
+        """What Celery says of a task that has succeeded; None where its result is to be ignored.
+
+        `request`: its message, or its job's options.
+        """
+        if request.get("ignore_result"):
+            return None
         group_id = request.get("group") or request.get("group_id")
         family = {"group_id": group_id, "parent_id": request.get("parent_id")}
         known = {name: value for name, value in family.items() if value}

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from celery import signature
 
-from orchestrator import Orchestrator
 from orchestrator.endings import Endings
 from orchestrator.errors import StoreUnavailable
 from orchestrator.intake import new_job
 from orchestrator.local.stack import Stack
 from orchestrator.models import Retention, Shown, State
+from orchestrator.results import Results
 from orchestrator.task_events import TaskEvents
-from tests import store_kit
+from tests import store_kit, test_polling
 from tests.conftest import usual_accounts
 from tests.crashing import HAPPENED
 from tests.stack_kit import SECRETS, client_of, eventually, stack_in
@@ -30,6 +30,7 @@ from tests.test_crash_points import COMMANDS, Supervisor
 
 server, raw, app, store = store_kit.server, store_kit.raw, store_kit.app, store_kit.store
 another, DAY = store_kit.another, 86_400
+own_stack, own = test_polling.own_stack, test_polling.own  # where only URLs are kept
 FRAMES, PATIENCE, WORKER = "useapi_frames", 60.0, "one@here"
 NOBODY = SimpleNamespace(collected=lambda *_: None)
 
@@ -39,7 +40,7 @@ class Kept:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
-        self.results = SimpleNamespace(succeeded=self._shown)
+        self.results: Any = SimpleNamespace(succeeded=self._shown)
         self.task_events = SimpleNamespace(
             succeeded=lambda job, worker, text: self.told.append((job, worker))
         )
@@ -80,11 +81,13 @@ def test_it_ends_as_a_worker_would_have_ended_it(store, raw):
     assert kept.told == [("j", WORKER)]
 
 
-def test_a_task_whose_result_nobody_wants_leaves_none(store, raw):
-    told = settled(store, "j", options={"ignore_result": True})
-    end(store, Kept(), told)
-    assert store.job("j").state is State.SUCCEEDED
-    assert not raw.exists("result-j")
+def test_a_task_whose_result_nobody_wants_leaves_none(app, store, raw):
+    kept = Kept()
+    kept.results = Results(app)
+    end(store, kept, settled(store, "j", options={"ignore_result": True}))
+    end(store, kept, settled(store, "k"))
+    assert {store.job(each).state for each in "jk"} == {State.SUCCEEDED}
+    assert raw.keys("celery-task-meta-*") == ["celery-task-meta-k"]
 
 
 def test_who_keeps_what_has_ended_for_another_time_leaves_it_to_a_worker(store, another):
@@ -180,18 +183,6 @@ def heard(app: Any, kind: str = "task-succeeded") -> Iterator[list[dict[str, Any
             thread.join()
 
 
-@pytest.fixture(scope="module")
-def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with stack_in(tmp_path_factory.mktemp("behalf"), usual_accounts, artifacts="none") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def own(own_stack: Stack) -> Iterator[Orchestrator]:
-    with client_of(own_stack) as made:
-        yield made
-
-
 def test_no_worker_is_asked_a_second_time(own):
     app, name = own.flow.broker.app, f"batch-{uuid.uuid4().hex}"
     with heard(app, "task-received") as taken, heard(app) as ended:
@@ -230,9 +221,9 @@ def armed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Pat
     plans = folder / "plans"
     plans.mkdir()
     secrets = {**SECRETS, "CRASH_FOLDER": str(plans)}
-    with stack_in(folder, usual_accounts, secrets, artifacts="none", commands=COMMANDS) as made:
-        with Supervisor(made):
-            yield made, plans
+    options = {"artifacts": "none", "commands": COMMANDS}
+    with stack_in(folder, usual_accounts, secrets, **options) as made, Supervisor(made):
+        yield made, plans
 
 
 @pytest.mark.long

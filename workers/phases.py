@@ -131,7 +131,7 @@ class Phases(Task):  # type: ignore[misc]
         self, job_id: str, result: Mapping[str, Any], request: Mapping[str, Any]
     ) -> Mapping[str, Any] | None:
         """The result with which the task has ended; None where it has not."""
-        shown = None if request.get("ignore_result") else results.succeeded(job_id, result, request)
+        shown = results.succeeded(job_id, result, request)
         if flow.endings.end(job_id, result, shown=shown):
             return result
         return self._kept(job_id)  # by another finish, or by this one: its reply was lost
